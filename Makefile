@@ -1,0 +1,36 @@
+# `make help` lists the targets. They share one virtual environment, .venv, which is made anew when pyproject.toml changes.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test check format clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+
+.venv/.installed: pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name it with make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[local]' --group dev
+	@touch $@
+
+demo: .venv/.installed  ## start the example app and the local marketplace
+	@$(BIN)/python -m example_app.demo
+
+test: .venv/.installed  ## run every test, with branch coverage
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+check: .venv/.installed  ## lint, formatting, types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.installed  ## mend what ruff can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:  ## remove the environment, the demo's data and the caches
+	rm -rf .venv .demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

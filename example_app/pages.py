@@ -1,0 +1,40 @@
+from pathlib import Path
+from typing import Any
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse, Response
+from fastapi.templating import Jinja2Templates
+
+PRODUCTS = {"acmeanalytics": "Acme Analytics", "acmelegacy": "Acme Reports"}
+
+HEADERS = {
+    # The pages show whose AWS account it is, and /link must not be framed and clicked through (clickjacking).
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; style-src 'self'; img-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def product_name(product_code: str) -> str:
+    return PRODUCTS.get(product_code, product_code)
+
+
+def masked(aws_account_id: str) -> str:
+    """Show enough of an AWS account id to recognise one's own."""
+    return f"•••• •••• {aws_account_id[-4:]}"
+
+
+templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
+templates.env.filters.update(product_name=product_name, masked=masked)
+templates.env.globals.update(support="support@acme.example")
+
+
+def page(request: Request, name: str, status_code: int = 200, **context: Any) -> Response:
+    return templates.TemplateResponse(request, name, context, status_code, HEADERS)
+
+
+def redirect(url: str) -> Response:
+    # 303: whatever the method was, go on with a GET.
+    return RedirectResponse(url, status_code=303, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,27 @@
+import os
+from dataclasses import dataclass, field
+from typing import Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What Acme Analytics itself needs; the MARKETPLACE_ settings are read by starlette_marketplace."""
+
+    session_secret: str = field(repr=False)
+    session_https_only: bool = True
+    database_url: str = "sqlite:///acme.db"
+
+    @classmethod
+    def from_env(cls) -> Self:
+        # A secret of its own: whoever learns one of the two must not be able to forge the other cookie.
+        session_secret = os.environ.get("SESSION_SECRET", "")
+        if len(session_secret) < 32:
+            raise RuntimeError(
+                "Set SESSION_SECRET to at least 32 random characters, for example from: "
+                "python -c 'import secrets; print(secrets.token_urlsafe(48))'"
+            )
+        return cls(
+            session_secret=session_secret,
+            session_https_only=os.environ.get("SESSION_HTTPS_ONLY", "true").lower() not in {"0", "false", "no", "off"},
+            database_url=os.environ.get("DATABASE_URL", cls.database_url),
+        )

@@ -1,0 +1,67 @@
+"""AWS Marketplace SaaS registration for FastAPI and Starlette."""
+
+from ._version import __version__
+from .customer import MarketplaceCustomer, Registration
+from .errors import (
+    AccessDeniedError,
+    AwsUnavailableError,
+    ConfigurationError,
+    CredentialsError,
+    DeadlineExceededError,
+    DisabledApiError,
+    ExpiredTokenError,
+    IncompleteAnswerError,
+    InvalidTokenError,
+    MalformedRequestError,
+    MarketplaceError,
+    MissingTokenError,
+    OverloadedError,
+    ProductMismatchError,
+    RegionError,
+    RequestError,
+    RequestTooLargeError,
+    SettingsError,
+    ThrottledError,
+    TokenError,
+    UnavailableError,
+    UnsupportedMediaTypeError,
+)
+from .marketplace import Marketplace
+from .middleware import MarketplaceMiddleware, complete_registration, get_registration, get_registration_by_id
+from .resolver import Resolver
+from .settings import MarketplaceSettings
+
+__all__ = [
+    "AccessDeniedError",
+    "AwsUnavailableError",
+    "ConfigurationError",
+    "CredentialsError",
+    "DeadlineExceededError",
+    "DisabledApiError",
+    "ExpiredTokenError",
+    "IncompleteAnswerError",
+    "InvalidTokenError",
+    "MalformedRequestError",
+    "Marketplace",
+    "MarketplaceCustomer",
+    "MarketplaceError",
+    "MarketplaceMiddleware",
+    "MarketplaceSettings",
+    "MissingTokenError",
+    "OverloadedError",
+    "ProductMismatchError",
+    "RegionError",
+    "Registration",
+    "RequestError",
+    "RequestTooLargeError",
+    "Resolver",
+    "SettingsError",
+    "ThrottledError",
+    "TokenError",
+    "UnavailableError",
+    "UnsupportedMediaTypeError",
+    "__version__",
+    "complete_registration",
+    "get_registration",
+    "get_registration_by_id",
+]

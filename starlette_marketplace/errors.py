@@ -1,0 +1,203 @@
+"""The errors of this package, one tree.
+
+    MarketplaceError
+    ├── RequestError                  what the buyer's browser sent
+    │   ├── MissingTokenError         400
+    │   ├── MalformedRequestError     400
+    │   ├── RequestTooLargeError      413
+    │   └── UnsupportedMediaTypeError 415
+    ├── TokenError                    what AWS says of the registration token
+    │   ├── InvalidTokenError         400
+    │   └── ExpiredTokenError         400
+    ├── ProductMismatchError          403, the token is for a product that is not ours
+    ├── UnavailableError              503, trying again may help
+    │   ├── ThrottledError
+    │   ├── DeadlineExceededError
+    │   ├── OverloadedError
+    │   ├── AwsUnavailableError
+    │   └── IncompleteAnswerError
+    └── ConfigurationError            503 for the buyer, for the seller to mend
+        ├── SettingsError             raised at start
+        ├── CredentialsError
+        ├── AccessDeniedError
+        ├── RegionError
+        └── DisabledApiError
+
+`str(error)` is for the seller's log; `title` and `message` are for the buyer. Neither contains a secret.
+"""
+
+from __future__ import annotations
+
+
+class MarketplaceError(Exception):
+    """A registration that could not be carried out.
+
+    Attributes:
+        code: What happened, in upper snake case; part of the JSON answer.
+        status: HTTP status of the answer.
+        title: Heading of the buyer's page.
+        message: What the buyer is told.
+        retry_after: Seconds after which trying again makes sense, None when it does not.
+    """
+
+    code: str = "MARKETPLACE_ERROR"
+    status: int = 500
+    title: str = "Your account could not be set up"
+    message: str = "Something went wrong while setting up your account."
+    retry_after: int | None = None
+
+
+class RequestError(MarketplaceError):
+    """The request is not one that AWS Marketplace makes a browser send."""
+
+    code = "BAD_REQUEST"
+    status = 400
+    title = "This link is incomplete"
+    message = "The request did not have the form that AWS Marketplace sends."
+
+
+class MissingTokenError(RequestError):
+    """The form has no registration token, or an empty one."""
+
+    code = "MISSING_TOKEN"
+    message = "The request came without a registration token from AWS Marketplace."
+
+
+class MalformedRequestError(RequestError):
+    """The form has several tokens, a bad encoding, or is cut off."""
+
+    code = "MALFORMED_REQUEST"
+
+
+class RequestTooLargeError(RequestError):
+    """The body is over `max_body_size`."""
+
+    code = "REQUEST_TOO_LARGE"
+    status = 413
+    message = "The request was too large to come from AWS Marketplace."
+
+
+class UnsupportedMediaTypeError(RequestError):
+    """The body is neither a form nor JSON, or it is compressed."""
+
+    code = "UNSUPPORTED_MEDIA_TYPE"
+    status = 415
+
+
+class TokenError(MarketplaceError):
+    """AWS does not accept the registration token."""
+
+    code = "BAD_TOKEN"
+    status = 400
+    title = "This link cannot be used"
+    message = "AWS Marketplace did not accept this link."
+
+
+class InvalidTokenError(TokenError):
+    """AWS does not know the registration token (`InvalidTokenException`)."""
+
+    code = "INVALID_TOKEN"
+    message = "AWS Marketplace does not recognize this link. Your subscription is not affected."
+
+
+class ExpiredTokenError(TokenError):
+    """The registration token is too old or used up (`ExpiredTokenException`)."""
+
+    code = "EXPIRED_TOKEN"
+    title = "This link has expired"
+    message = "Links from AWS Marketplace work for a short time only. Your subscription is not affected."
+
+
+class ProductMismatchError(MarketplaceError):
+    """The token is valid, and for a product that `product_codes` does not list."""
+
+    code = "PRODUCT_MISMATCH"
+    status = 403
+    title = "This subscription is for another product"
+    message = "The AWS Marketplace subscription that you came with does not belong to this product."
+
+
+class UnavailableError(MarketplaceError):
+    """No answer from AWS right now; the same token may work in a moment."""
+
+    code = "UNAVAILABLE"
+    status = 503
+    title = "AWS Marketplace did not answer in time"
+    message = "We could not confirm your subscription with AWS Marketplace just now. Please try again in a moment."
+    retry_after = 5
+
+
+class ThrottledError(UnavailableError):
+    """AWS limits the rate of our calls (`ThrottlingException`)."""
+
+    code = "THROTTLED"
+
+
+class DeadlineExceededError(UnavailableError):
+    """AWS has not answered within `deadline`; the call goes on, and a later try finds its answer."""
+
+    code = "DEADLINE_EXCEEDED"
+
+
+class OverloadedError(UnavailableError):
+    """More than `max_waiting` registrations wait for AWS already."""
+
+    code = "OVERLOADED"
+    title = "Many people are setting up their accounts right now"
+
+
+class AwsUnavailableError(UnavailableError):
+    """AWS failed, could not be reached, or gave an answer that we do not know."""
+
+    code = "AWS_UNAVAILABLE"
+
+
+class IncompleteAnswerError(UnavailableError):
+    """AWS accepted the token and left out what identifies the customer.
+
+    The first answer for a new product has been seen without `LicenseArn` and the second with it.
+    """
+
+    code = "INCOMPLETE_ANSWER"
+    title = "Your subscription is still being prepared"
+    message = "AWS Marketplace has not finished preparing your subscription. Please try again in a moment."
+
+
+class ConfigurationError(MarketplaceError):
+    """Something on the seller's side has to be put right; the buyer can only come back later."""
+
+    code = "CONFIGURATION"
+    status = 503
+    title = "Setting up accounts is not possible right now"
+    message = "This is a problem on our side, and your subscription is not affected. Please try again later."
+    retry_after = 60
+
+
+class SettingsError(ConfigurationError):
+    """A setting is missing or makes no sense; raised when the settings are made, or at start."""
+
+    code = "SETTINGS"
+
+
+class CredentialsError(ConfigurationError):
+    """Our own AWS credentials are missing, expired or wrong."""
+
+    code = "CREDENTIALS"
+
+
+class AccessDeniedError(ConfigurationError):
+    """Our AWS credentials lack the permission `aws-marketplace:ResolveCustomer` (or to assume `role_arn`)."""
+
+    code = "ACCESS_DENIED"
+
+
+class RegionError(ConfigurationError):
+    """`region_name` is not one where AWS Marketplace Metering can be called."""
+
+    code = "REGION"
+
+
+class DisabledApiError(ConfigurationError):
+    """AWS has ResolveCustomer switched off in this region (`DisabledApiException`)."""
+
+    code = "DISABLED_API"

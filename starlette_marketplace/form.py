@@ -1,0 +1,145 @@
+"""Reading the registration POST: a bounded body, one token in it, whatever else is there as hints.
+
+Parsers' errors are not chained: they hold the body, and with it the token.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
+
+from starlette.exceptions import HTTPException
+from starlette.formparsers import MultiPartException
+from starlette.requests import Request
+
+from .errors import (
+    MalformedRequestError,
+    MissingTokenError,
+    RequestTooLargeError,
+    UnsupportedMediaTypeError,
+)
+
+if TYPE_CHECKING:
+    from starlette.types import Message
+
+_PREFIX = "x-amzn-marketplace-"
+_TOKEN_FIELD = _PREFIX + "token"
+_OFFER_TYPE_FIELD = _PREFIX + "offer-type"
+_JSON_TOKEN_FIELD = "RegistrationToken"  # noqa: S105 - the name of the field, not a token
+_MAX_FIELDS = 100
+_MAX_HINTS = 10
+_MAX_HINT_LENGTH = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationForm:
+    """What the buyer's browser sent: the token, to be resolved, and hints that prove nothing."""
+
+    token: str
+    free_trial: bool
+    hints: Mapping[str, str]
+
+    def __repr__(self) -> str:
+        return f"RegistrationForm(free_trial={self.free_trial!r}, hints={self.hints!r})"
+
+
+async def read_form(request: Request, *, max_body_size: int) -> RegistrationForm:
+    """Read the POST that AWS Marketplace makes the buyer's browser send.
+
+    Args:
+        request: The request, its body not read yet.
+        max_body_size: Bytes; nothing is read beyond them.
+
+    Raises:
+        MissingTokenError: No token, or an empty one.
+        MalformedRequestError: Several tokens, a bad encoding, or a body that cannot be parsed.
+        RequestTooLargeError: The body is larger than `max_body_size`.
+        UnsupportedMediaTypeError: Neither a form nor JSON, or a compressed body.
+        starlette.requests.ClientDisconnect: The browser left before it had sent everything.
+    """
+    if request.headers.get("content-encoding", "identity").lower() != "identity":
+        raise UnsupportedMediaTypeError("the body is compressed")
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    parse = _PARSERS.get(media_type)
+    if parse is None:
+        raise UnsupportedMediaTypeError("the body is neither a form nor JSON")
+    return _registration_form(await parse(request, await _read_body(request, max_body_size)))
+
+
+async def _read_body(request: Request, max_body_size: int) -> bytes:
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_body_size):
+        raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > max_body_size:
+            raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+    return bytes(body)
+
+
+async def _parse_urlencoded(_: Request, body: bytes) -> list[tuple[str, str]]:
+    try:
+        return parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
+    except ValueError:
+        raise MalformedRequestError("the form is not UTF-8, or has too many fields") from None
+
+
+async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
+    async def receive() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    bounded = Request(request.scope, receive)
+    try:
+        async with bounded.form(max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1) as form:
+            return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+    except (HTTPException, MultiPartException):
+        raise MalformedRequestError("the multipart body cannot be parsed") from None
+
+
+async def _parse_json(_: Request, body: bytes) -> list[tuple[str, str]]:
+    try:
+        members = json.loads(body.decode(), object_pairs_hook=_Members)
+    except (ValueError, RecursionError):
+        raise MalformedRequestError("the JSON cannot be parsed") from None
+    if not isinstance(members, _Members):
+        raise MalformedRequestError("the JSON is not an object")
+    fields = []
+    for name, value in members:
+        if name == _JSON_TOKEN_FIELD and not isinstance(value, str):
+            raise MalformedRequestError(f"{_JSON_TOKEN_FIELD} is not a string")
+        if isinstance(value, str):
+            fields.append((_TOKEN_FIELD if name == _JSON_TOKEN_FIELD else name, value))
+    return fields
+
+
+class _Members(list[tuple[str, object]]):
+    """The members of a JSON object, duplicates included."""
+
+
+_PARSERS = {
+    "application/x-www-form-urlencoded": _parse_urlencoded,
+    "multipart/form-data": _parse_multipart,
+    "application/json": _parse_json,
+}
+
+
+def _registration_form(fields: list[tuple[str, str]]) -> RegistrationForm:
+    tokens = [value for name, value in fields if name == _TOKEN_FIELD]
+    if len(tokens) > 1:
+        raise MalformedRequestError("the form has more than one registration token")
+    # A raw '+' in a urlencoded body parses to a space, which is in no token.
+    token = "".join(tokens).replace(" ", "+")
+    if not token:
+        raise MissingTokenError("the form has no registration token")
+    if not (token.isascii() and token.isprintable()):
+        raise MalformedRequestError("the registration token has characters that no token has")
+    hints: dict[str, str] = {}
+    for name, value in fields:
+        short = len(name) + len(value) <= _MAX_HINT_LENGTH
+        if name.startswith(_PREFIX) and name != _TOKEN_FIELD and short and len(hints) < _MAX_HINTS:
+            hints.setdefault(name, value)
+    return RegistrationForm(token=token, free_trial=hints.get(_OFFER_TYPE_FIELD) == "free-trial", hints=hints)

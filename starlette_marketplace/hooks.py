@@ -1,0 +1,117 @@
+"""The hooks by which a host takes part in a registration.
+
+Each takes one frozen event, and may be a plain function or an async one. Plain ones run in a thread of the host's pool.
+A hook that raises a `MarketplaceError` refuses the buyer with the page of that error. Any other exception goes on to
+the host's own error handling; the resolution stays cached, so that trying again works.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+
+from starlette.concurrency import run_in_threadpool
+
+if TYPE_CHECKING:
+    from starlette.requests import Request
+    from starlette.responses import Response
+
+    from .customer import Registration
+    from .errors import MarketplaceError
+
+E = TypeVar("E")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationRequested:
+    """A registration POST has come and its token has not been resolved yet.
+
+    Attributes:
+        request: The POST. Its body, which holds the token, has been read already.
+    """
+
+    request: Request
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationResolved:
+    """AWS has confirmed the customer, and the product is one of ours.
+
+    Attributes:
+        request: The POST. It is cross-site: the host's own SameSite=Lax cookies did not come along.
+        registration: Who came.
+    """
+
+    request: Request
+    registration: Registration
+
+
+@dataclass(frozen=True, slots=True)
+class RegistrationFailed:
+    """A registration could not be carried out.
+
+    Attributes:
+        request: The POST.
+        error: Why.
+        reference: The reference number that is on the buyer's page and in the log.
+        response: What the buyer gets unless the hook answers. The page of an error that passes by itself holds the
+            token in a *Try again* form.
+    """
+
+    request: Request
+    error: MarketplaceError
+    reference: str
+    response: Response
+
+
+class OnRequest(Protocol):
+    """Called before AWS is asked; a response refuses the buyer, as a rate limit does."""
+
+    def __call__(self, event: RegistrationRequested, /) -> Response | Awaitable[Response | None] | None:
+        """Answer the event."""
+        ...
+
+
+class OnResolved(Protocol):
+    """Called before the buyer is sent on.
+
+    None goes to `signup_url`, a string is where to go instead, a response is the answer. The registration cookie is set
+    on it, unless its status is 400 or more: that refuses the buyer.
+    """
+
+    def __call__(self, event: RegistrationResolved, /) -> Response | str | Awaitable[Response | str | None] | None:
+        """Answer the event."""
+        ...
+
+
+class OnError(Protocol):
+    """Called when a registration fails; a response replaces the page that the buyer would get."""
+
+    def __call__(self, event: RegistrationFailed, /) -> Response | Awaitable[Response | None] | None:
+        """Answer the event."""
+        ...
+
+
+def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awaitable[R | None]]:
+    """`hook` as an async function; without a hook, one that answers None."""
+    if hook is None:
+        return _no_hook
+    function = hook
+    while isinstance(function, functools.partial):
+        function = function.func
+    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+        return cast("Callable[[E], Awaitable[R]]", hook)
+    plain = cast("Callable[[E], R]", hook)
+
+    async def in_thread(event: E) -> R:
+        return await run_in_threadpool(plain, event)
+
+    return in_thread
+
+
+async def _no_hook(_: object) -> None:
+    return None

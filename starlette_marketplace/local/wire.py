@@ -1,0 +1,80 @@
+"""ResolveCustomer on the wire: AWS JSON 1.1, signed with Signature Version 4."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from starlette.responses import JSONResponse
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+TARGET = "AWSMPMeteringService.ResolveCustomer"
+
+_SIGNING_NAME = "aws-marketplace"
+_SIGNATURE = re.compile(
+    r"AWS4-HMAC-SHA256\s+Credential=[^/,\s]+/\d{8}/[^/,\s]+/(?P<service>[^/,\s]+)/aws4_request\s*,\s*"
+    r"SignedHeaders=[^,\s]+\s*,\s*Signature=[0-9a-f]{64}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error as AWS answers it."""
+
+    code: str
+    message: str
+    status: int = 400
+
+
+UNKNOWN_OPERATION = Failure("UnknownOperationException", "The requested operation is not recognized by the service.")
+INVALID_TOKEN = Failure("InvalidTokenException", "Registration token is invalid")
+_NOT_SIGNED = Failure("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
+_WRONG_SERVICE = Failure(
+    "InvalidSignatureException", f"Credential should be scoped to correct service: '{_SIGNING_NAME}'. "
+)
+_NOT_JSON = Failure("SerializationException", "The request body is not the JSON of ResolveCustomer")
+_NO_TOKEN = Failure(
+    "ValidationException",
+    "1 validation error detected: Value at 'registrationToken' failed to satisfy constraint: Member must not be empty",
+)
+
+
+def check_signature(authorization: str) -> Failure | None:
+    """Check what can be checked without the caller's secret key: that there is a signature, for the right service."""
+    signature = _SIGNATURE.fullmatch(authorization)
+    if signature is None:
+        return _NOT_SIGNED
+    return None if signature["service"] == _SIGNING_NAME else _WRONG_SERVICE
+
+
+def read_registration_token(body: bytes) -> str | Failure:
+    """Read the registration token out of the body of a ResolveCustomer call."""
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return _NOT_JSON
+    if not isinstance(document, dict):
+        return _NOT_JSON
+    token = document.get("RegistrationToken")
+    if not isinstance(token, str | None):
+        return _NOT_JSON
+    return token or _NO_TOKEN
+
+
+class AwsJsonResponse(JSONResponse):
+    """An answer in AWS JSON 1.1, with the request id that AWS gives every answer."""
+
+    media_type = "application/x-amz-json-1.1"
+
+    def __init__(self, content: Mapping[str, object], status_code: int = 200) -> None:
+        super().__init__(content, status_code, headers={"x-amzn-RequestId": str(uuid.uuid4())})
+
+    @classmethod
+    def of_failure(cls, failure: Failure) -> AwsJsonResponse:
+        """Say what failed, the way AWS does."""
+        return cls({"__type": failure.code, "message": failure.message}, failure.status)

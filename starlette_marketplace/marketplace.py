@@ -1,0 +1,117 @@
+"""`Marketplace`: everything wired once."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING
+
+from starlette.routing import Route, Router
+
+from .errors import CredentialsError
+from .hooks import OnError, OnRequest, OnResolved, as_async
+from .registration import RegistrationEndpoint
+from .resolution import Resolutions, SharedCache
+from .resolver import AwsResolver, Resolver
+from .session import RegistrationSession
+from .settings import MarketplaceSettings
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+    from starlette.types import Receive, Scope, Send
+
+    from .customer import Registration
+
+logger = logging.getLogger("starlette_marketplace")
+
+
+class Marketplace:
+    """The AWS Marketplace side of one host, and an ASGI app to mount, with the landing URL at `/register`.
+
+    Args:
+        settings: None reads them from the environment.
+        resolver: Asks for the customer of a token; `AwsResolver` when None.
+        shared_cache: Shares resolutions between workers.
+        on_request: Called before AWS is asked.
+        on_resolved: Called before the buyer is sent on.
+        on_error: Called when a registration fails.
+
+    Attributes:
+        routes: For `Mount("/marketplace", routes=marketplace.routes)`.
+
+    Raises:
+        SettingsError: A setting is missing or makes no sense.
+    """
+
+    def __init__(
+        self,
+        settings: MarketplaceSettings | None = None,
+        *,
+        resolver: Resolver | None = None,
+        shared_cache: SharedCache | None = None,
+        on_request: OnRequest | None = None,
+        on_resolved: OnResolved | None = None,
+        on_error: OnError | None = None,
+    ) -> None:
+        self.settings = MarketplaceSettings.from_env() if settings is None else settings
+        self._resolver = AwsResolver(self.settings) if resolver is None else resolver
+        self._resolutions = Resolutions(self.settings, self._resolver, shared_cache)
+        self._session = RegistrationSession(self.settings)
+        self.endpoint = RegistrationEndpoint(
+            settings=self.settings,
+            resolutions=self._resolutions,
+            session=self._session,
+            on_request=as_async(on_request),
+            on_resolved=as_async(on_resolved),
+            on_error=as_async(on_error),
+        )
+        self.routes = [
+            Route("/register", self.endpoint, name="marketplace-register"),
+            Route("/register/", self.endpoint, include_in_schema=False),
+        ]
+        self._router = Router(self.routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve the routes."""
+        await self._router(scope, receive, send)
+
+    async def startup(self) -> None:
+        """Get ready for the first buyer, which creates the boto3 client.
+
+        The middleware calls it when the server starts. Hosts that mount may call it in their lifespan; without it the
+        first buyer waits a moment longer. Missing AWS credentials are logged, not raised: the host still serves.
+
+        Raises:
+            ConfigurationError: A setting does not fit the AWS configuration.
+        """
+        if isinstance(self._resolver, AwsResolver):
+            try:
+                await self._resolutions.run(self._resolver.connect)
+            except CredentialsError as error:
+                logger.error("AWS Marketplace registrations will fail: %s", error)
+
+    def shutdown(self) -> None:
+        """Let no registration wait any longer; calls to AWS that are under way end by themselves."""
+        self._resolutions.close()
+
+    def get_registrations(self, connection: HTTPConnection) -> list[Registration]:
+        """The registrations that this browser has not finished, newest first."""
+        return self._session.registrations(connection)
+
+    def get_registration(self, connection: HTTPConnection, registration_id: str | None = None) -> Registration | None:
+        """One registration that this browser has not finished.
+
+        Args:
+            connection: The request that asks.
+            registration_id: Which one; None for the newest.
+
+        Returns:
+            None when there is none, which is normal: buyers who did not come from AWS sign up too.
+        """
+        if registration_id is not None:
+            return self._session.registration(connection, registration_id)
+        return next(iter(self.get_registrations(connection)), None)
+
+    def complete_registration(self, response: Response, registration: Registration) -> None:
+        """Make `response` end the registration session of `registration`, once the customer is linked to an account."""
+        self._session.delete(response, registration)

@@ -1,0 +1,148 @@
+"""`MarketplaceMiddleware`, and what a host that uses it asks of a request."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypedDict, Unpack
+
+from starlette.middleware.exceptions import ExceptionMiddleware
+
+# FastAPI reads the annotations of get_registration when the host starts.
+from starlette.requests import HTTPConnection
+
+from .errors import ConfigurationError, SettingsError
+from .marketplace import Marketplace
+
+if TYPE_CHECKING:
+    from starlette.responses import Response
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+    from .customer import Registration
+    from .hooks import OnError, OnRequest, OnResolved
+    from .resolution import SharedCache
+    from .resolver import Resolver
+    from .settings import MarketplaceSettings
+
+_SCOPE_KEY = "starlette_marketplace"
+
+
+class MarketplaceOptions(TypedDict, total=False):
+    """The arguments of `Marketplace`."""
+
+    settings: MarketplaceSettings
+    resolver: Resolver
+    shared_cache: SharedCache
+    on_request: OnRequest
+    on_resolved: OnResolved
+    on_error: OnError
+
+
+class MarketplaceMiddleware:
+    """Answers the landing URL of AWS Marketplace, and passes everything else on.
+
+    Settings that are missing or make no sense keep the host from starting. They are reported when the server starts it
+    and not by the constructor, which Starlette calls only then: servers take an exception there for a host that has no
+    lifespan.
+
+    Args:
+        app: The host.
+        marketplace: One that is wired already, to use it elsewhere too.
+        **options: The arguments of `Marketplace`, instead. Without either, settings come from the environment.
+
+    Raises:
+        TypeError: Both `marketplace` and options are given.
+    """
+
+    def __init__(
+        self, app: ASGIApp, marketplace: Marketplace | None = None, **options: Unpack[MarketplaceOptions]
+    ) -> None:
+        if marketplace is not None and options:
+            raise TypeError("MarketplaceMiddleware takes a marketplace or the arguments of one, not both")
+        self._app = app
+        self._error: SettingsError | None = None
+        try:
+            self._marketplace = marketplace or Marketplace(**options)
+        except SettingsError as error:
+            self._error = error
+            return
+        path = self._marketplace.settings.registration_path
+        self._paths = (path, path + "/")
+        # Middleware stands outside of the host's handling of HTTPException, which a hook may raise.
+        self._endpoint = ExceptionMiddleware(self._marketplace.endpoint)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer what is ours, pass on what is not."""
+        if scope["type"] == "lifespan":
+            await self._lifespan(scope, receive, send)
+            return
+        if self._error is not None:
+            raise self._error
+        scope[_SCOPE_KEY] = self._marketplace
+        if scope["path"].endswith(self._paths) and scope["type"] == "http" and _route_path(scope) in self._paths:
+            await self._endpoint(scope, receive, send)
+        else:
+            await self._app(scope, receive, send)
+
+    async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
+        messages = [await receive()]
+        try:
+            if self._error is not None:
+                raise self._error
+            await self._marketplace.startup()
+        except ConfigurationError as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+
+        async def replay() -> Message:
+            return messages.pop() if messages else await receive()
+
+        try:
+            await self._app(scope, replay, send)
+        finally:
+            self._marketplace.shutdown()
+
+
+def get_registration(connection: HTTPConnection) -> Registration | None:
+    """The newest registration that this browser has not finished; also a FastAPI dependency.
+
+    Returns:
+        None when there is none, which is normal: buyers who did not come from AWS sign up too.
+
+    Raises:
+        RuntimeError: The middleware is not installed.
+    """
+    return _marketplace(connection).get_registration(connection)
+
+
+def get_registration_by_id(connection: HTTPConnection, registration_id: str) -> Registration | None:
+    """The registration of that id, as the signup form sent it; None when it is over or not of this browser.
+
+    Raises:
+        RuntimeError: The middleware is not installed.
+    """
+    return _marketplace(connection).get_registration(connection, registration_id)
+
+
+def complete_registration(connection: HTTPConnection, response: Response, registration: Registration) -> None:
+    """Make `response` end the registration session of `registration`, once the customer is linked to an account.
+
+    Raises:
+        RuntimeError: The middleware is not installed.
+    """
+    _marketplace(connection).complete_registration(response, registration)
+
+
+def _marketplace(connection: HTTPConnection) -> Marketplace:
+    marketplace = connection.scope.get(_SCOPE_KEY)
+    if not isinstance(marketplace, Marketplace):
+        raise RuntimeError(
+            "MarketplaceMiddleware is not installed: call app.add_middleware(MarketplaceMiddleware), "
+            "or ask the Marketplace that you mounted: marketplace.get_registration(request)"
+        )
+    return marketplace
+
+
+def _route_path(scope: Scope) -> str:
+    """The path below root_path, which ASGI servers put in front of it."""
+    path: str = scope["path"]
+    root_path: str = scope.get("root_path", "")
+    return path[len(root_path) :] if path.startswith(root_path + "/") else path

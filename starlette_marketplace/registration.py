@@ -1,0 +1,129 @@
+"""The endpoint: what happens when a buyer arrives from AWS Marketplace."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import RedirectResponse, Response
+
+from .customer import Registration, masked
+from .errors import ConfigurationError, MarketplaceError, ProductMismatchError, UnavailableError
+from .form import read_form
+from .hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
+from .responses import error_page, json_error, json_success, landing_page, prefers_json
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+    from starlette.types import Receive, Scope, Send
+
+    from .resolution import Resolutions
+    from .session import RegistrationSession
+    from .settings import MarketplaceSettings
+
+logger = logging.getLogger("starlette_marketplace")
+
+_ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistrationEndpoint:
+    """The ASGI app behind the landing URL, whatever its path."""
+
+    settings: MarketplaceSettings
+    resolutions: Resolutions
+    session: RegistrationSession
+    on_request: Callable[[RegistrationRequested], Awaitable[Response | None]]
+    on_resolved: Callable[[RegistrationResolved], Awaitable[Response | str | None]]
+    on_error: Callable[[RegistrationFailed], Awaitable[Response | None]]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request to the landing URL."""
+        request = Request(scope, receive)
+        try:
+            response = await self._respond(request)
+        except ClientDisconnect:
+            return
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        match request.method:
+            case "POST":
+                return await self._register(request)
+            case "GET" | "HEAD":
+                # Never 405: AWS checks that it can reach the address.
+                return landing_page(self.settings.support_url)
+            case "OPTIONS":
+                return Response(status_code=204, headers=_ALLOW)
+            case _:
+                return Response(status_code=405, headers=_ALLOW)
+
+    async def _register(self, request: Request) -> Response:
+        token = None
+        try:
+            form = await read_form(request, max_body_size=self.settings.max_body_size)
+            token = form.token
+            refusal = await self.on_request(RegistrationRequested(request))
+            if refusal is not None:
+                return refusal
+            customer = await self.resolutions.resolve(token)
+            if not self._accepts(customer.product_code):
+                raise ProductMismatchError(
+                    f"the token is for product code {customer.product_code}, which product_codes does not list"
+                )
+            registration = Registration(
+                customer=customer, resolved_at=datetime.now(UTC), free_trial=form.free_trial, hints=form.hints
+            )
+            answer = await self.on_resolved(RegistrationResolved(request, registration))
+        except MarketplaceError as error:
+            return await self._fail(request, error, token)
+        response = answer if isinstance(answer, Response) else self._send_on(request, registration, answer)
+        response.headers.setdefault("Cache-Control", "no-store")
+        if response.status_code < 400:
+            self.session.set(response, registration)
+        logger.info(
+            "AWS Marketplace registration of account %s, product %s",
+            masked(customer.aws_account_id),
+            customer.product_code,
+            extra={"registration_id": registration.id},
+        )
+        return response
+
+    def _accepts(self, product_code: str) -> bool:
+        accepted = self.settings.product_codes
+        return "*" in accepted or product_code in accepted
+
+    def _send_on(self, request: Request, registration: Registration, url: str | None) -> Response:
+        location = self.settings.signup_url if url is None else url
+        if location.startswith("/"):
+            scope = request.scope
+            # Under Starlette's Mount, root_path is that of the mount, and app_root_path the one outside.
+            location = scope.get("app_root_path", scope.get("root_path", "")) + location
+        if prefers_json(request):
+            return json_success({"id": registration.id, "redirect_url": location, **registration.to_dict()})
+        return RedirectResponse(location, status_code=303)
+
+    async def _fail(self, request: Request, error: MarketplaceError, token: str | None) -> Response:
+        reference = secrets.token_hex(4).upper()
+        logger.log(
+            logging.ERROR
+            if isinstance(error, ConfigurationError)
+            else logging.WARNING
+            if isinstance(error, (UnavailableError, ProductMismatchError))
+            else logging.INFO,
+            "AWS Marketplace registration failed: %s (%s, reference %s)",
+            error,
+            error.code,
+            reference,
+            extra={"code": error.code, "reference": reference},
+        )
+        if prefers_json(request):
+            response = json_error(error)
+        else:
+            response = error_page(error, reference=reference, token=token, support_url=self.settings.support_url)
+        return await self.on_error(RegistrationFailed(request, error, reference, response)) or response

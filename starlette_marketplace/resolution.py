@@ -1,0 +1,247 @@
+"""`Resolutions`: each registration token is asked about once, and its outcome is kept for a while.
+
+A resolution is a future in threads of our own. It belongs to no request: callers wait for it, each with its own
+deadline and in its own event loop. Whoever leaves, it finishes and is kept.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import hashlib
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, suppress
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any, Protocol
+
+import anyio
+import anyio.lowlevel
+from cachetools import TLRUCache
+from itsdangerous import URLSafeSerializer
+
+from .customer import MarketplaceCustomer
+from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError
+
+if TYPE_CHECKING:
+    from .resolver import Resolver
+    from .settings import MarketplaceSettings
+
+logger = logging.getLogger("starlette_marketplace")
+
+
+class SharedCache(Protocol):
+    """Keeps resolutions for several workers.
+
+    Called in threads of our own, so it may block. Whatever it raises is logged and passed over: it never fails a buyer.
+    Values are signed by the caller, keys tell nothing of the token.
+    """
+
+    def get(self, key: str) -> str | None:
+        """The value of `key`, None when there is none or its time is over."""
+        ...
+
+    def set(self, key: str, value: str, ttl: float) -> None:
+        """Keep `value` for `ttl` seconds."""
+        ...
+
+    def lock(self, key: str) -> AbstractContextManager[object]:
+        """A lock on `key` across all workers, which sees to its own release should its holder die."""
+        ...
+
+
+@dataclass(slots=True)
+class _Flight:
+    """A resolution that has not ended yet."""
+
+    wanted_until: float
+    future: Future[MarketplaceCustomer] = field(init=False)
+
+
+class Resolutions:
+    """Resolves tokens, one call to the resolver for each, however many ask.
+
+    Args:
+        settings: Keys, limits and lifetimes.
+        resolver: Asks AWS.
+        shared_cache: Shares resolutions with other workers.
+        timer: Seconds from any beginning, never running backwards.
+    """
+
+    # A reload of the error page costs no call to AWS, and a verdict given by mistake does not last.
+    _VERDICT_TTL = 60.0
+
+    def __init__(
+        self,
+        settings: MarketplaceSettings,
+        resolver: Resolver,
+        shared_cache: SharedCache | None = None,
+        *,
+        timer: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._resolver = resolver
+        self._shared_cache = shared_cache
+        self._timer = timer
+        self._deadline = settings.deadline
+        self._ttl = settings.cache_ttl
+        self._threads = settings.max_concurrency
+        self._limit = settings.max_concurrency + settings.max_waiting
+        self._secret_key = settings.secret_key.encode()
+        self._serializer = URLSafeSerializer(
+            settings.secret_key,
+            salt="starlette_marketplace.resolution",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+        # Guards all below; reentrant, as a future that has ended already calls back at once.
+        self._lock = threading.RLock()
+        self._executor: ThreadPoolExecutor | None = None
+        self._flights: dict[str, _Flight] = {}
+        self._outcomes: TLRUCache[str, MarketplaceCustomer | TokenError] = TLRUCache(
+            settings.cache_size, ttu=self._keep_until, timer=timer
+        )
+
+    async def resolve(self, token: str) -> MarketplaceCustomer:
+        """The customer of `token`, from the cache, from a call under way, or by asking.
+
+        Raises:
+            MarketplaceError: What the resolver raised.
+            DeadlineExceededError: There is no outcome within `deadline`.
+            OverloadedError: Too many wait already, or the server is shutting down.
+        """
+        key = self._key(token)
+        with self._lock:
+            found = self._outcomes.get(key) or self._join(key, token)
+        outcome = await self._land(found) if isinstance(found, Future) else found
+        if isinstance(outcome, MarketplaceError):
+            # A copy for each caller: one exception raised by many would gather all their tracebacks.
+            raise copy.copy(outcome) from outcome.__cause__
+        return outcome
+
+    def close(self) -> None:
+        """Refuse what has not begun. A later `resolve` starts anew, so that an app can be started again."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.shutdown(wait=False, cancel_futures=True)
+
+    async def run(self, function: Callable[[], None]) -> None:
+        """Run `function` in the threads that resolutions run in."""
+        with self._lock:
+            future = self._threads_started().submit(function)
+        await _ended(future)
+        future.result()
+
+    def _key(self, token: str) -> str:
+        return hmac.new(self._secret_key, token.encode(), hashlib.sha256).hexdigest()
+
+    def _threads_started(self) -> ThreadPoolExecutor:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="starlette-marketplace")
+        return self._executor
+
+    def _join(self, key: str, token: str) -> Future[MarketplaceCustomer]:
+        wanted_until = self._timer() + self._deadline
+        flight = self._flights.get(key)
+        if flight is not None:
+            flight.wanted_until = wanted_until
+            return flight.future
+        if len(self._flights) >= self._limit:
+            raise OverloadedError(f"{self._limit} resolutions are under way or wait for a thread already")
+        flight = _Flight(wanted_until)
+        flight.future = self._threads_started().submit(self._resolve, flight, key, token)
+        self._flights[key] = flight
+        flight.future.add_done_callback(functools.partial(self._landed, key))
+        return flight.future
+
+    async def _land(self, future: Future[MarketplaceCustomer]) -> MarketplaceCustomer | MarketplaceError:
+        with anyio.move_on_after(self._deadline) as scope:
+            await _ended(future)
+        if scope.cancelled_caught:
+            return DeadlineExceededError(f"no answer within {self._deadline} s; the call goes on, its outcome is kept")
+        if future.cancelled():
+            return OverloadedError("the server is shutting down")
+        error = future.exception()
+        return error if isinstance(error, MarketplaceError) else future.result()
+
+    def _landed(self, key: str, future: Future[MarketplaceCustomer]) -> None:
+        with self._lock:
+            del self._flights[key]
+            error = None if future.cancelled() else future.exception()
+            if isinstance(error, TokenError):
+                # Without its traceback, which would keep the token and the request alive.
+                self._outcomes[key] = copy.copy(error)
+            elif error is None and not future.cancelled():
+                self._outcomes[key] = future.result()
+
+    def _keep_until(self, key: str, outcome: MarketplaceCustomer | TokenError, now: float) -> float:
+        return now + (min(self._ttl, self._VERDICT_TTL) if isinstance(outcome, TokenError) else self._ttl)
+
+    def _resolve(self, flight: _Flight, key: str, token: str) -> MarketplaceCustomer:
+        if self._timer() > flight.wanted_until:
+            raise OverloadedError("everyone who waited for this resolution has left before it began")
+        if self._shared_cache is None or self._ttl == 0:
+            return self._resolver.resolve(token)
+        customer = self._get_shared(self._shared_cache, key)
+        if customer is not None:
+            return customer
+        with self._locked(self._shared_cache, key):
+            customer = self._get_shared(self._shared_cache, key)
+            if customer is None:
+                customer = self._resolver.resolve(token)
+                self._set_shared(self._shared_cache, key, customer)
+            return customer
+
+    def _get_shared(self, cache: SharedCache, key: str) -> MarketplaceCustomer | None:
+        with _passed_over("get"):
+            value = cache.get(key)
+            if value is not None:
+                # The key is signed along, so that a value cannot be moved to another token.
+                signed_key, customer = self._serializer.loads(value)
+                if signed_key == key:
+                    return MarketplaceCustomer(**customer)
+        return None
+
+    def _set_shared(self, cache: SharedCache, key: str, customer: MarketplaceCustomer) -> None:
+        with _passed_over("set"):
+            cache.set(key, str(self._serializer.dumps([key, asdict(customer)])), self._ttl)
+
+    @contextmanager
+    def _locked(self, cache: SharedCache, key: str) -> Iterator[None]:
+        lock = None
+        with _passed_over("lock"):
+            entering = cache.lock(key)
+            entering.__enter__()
+            lock = entering
+        try:
+            yield
+        finally:
+            if lock is not None:
+                with _passed_over("unlock"):
+                    lock.__exit__(None, None, None)
+
+
+@contextmanager
+def _passed_over(operation: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as exc:  # noqa: BLE001 - an implementation raises what its client library does.
+        logger.warning("The shared cache failed and was passed over: %s", operation, extra={"reason": repr(exc)})
+
+
+async def _ended(future: Future[Any]) -> None:
+    """Wait until `future` has ended, on asyncio or trio."""
+    ended = anyio.Event()
+    loop: Any = anyio.lowlevel.current_token().native_token
+    # Both are made for other threads and do not wait for the loop, as anyio.from_thread.run_sync would.
+    call_soon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
+
+    def wake(_: Future[Any]) -> None:
+        with suppress(RuntimeError):  # The loop has gone, and the caller with it.
+            call_soon(ended.set)
+
+    future.add_done_callback(wake)
+    await ended.wait()

@@ -1,0 +1,252 @@
+"""Asking AWS who a registration token stands for: the `Resolver` Protocol, and `AwsResolver` by boto3.
+
+boto3 is imported at first use, which is when the server starts or the first buyer comes.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from . import errors
+from ._version import __version__
+from .customer import MarketplaceCustomer
+
+if TYPE_CHECKING:
+    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.session import Session
+
+    from .settings import MarketplaceSettings
+
+logger = logging.getLogger("starlette_marketplace")
+
+_CREDENTIALS_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "OptInRequired",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_ACCESS_CODES = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"})
+_THROTTLING_CODES = frozenset(
+    {"429", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+)
+
+
+class Resolver(Protocol):
+    """Exchanges a registration token for the customer whom it stands for.
+
+    Called in threads of our own, so it may block, and from several of them at once.
+    """
+
+    def resolve(self, token: str) -> MarketplaceCustomer:
+        """The customer of `token`.
+
+        Raises:
+            MarketplaceError: The one that says why not. `InvalidTokenError` and `ExpiredTokenError` are remembered for
+                a moment, others are not. Its text must not contain the token.
+        """
+        ...
+
+
+class AwsResolver:
+    """`ResolveCustomer` of the AWS Marketplace Metering Service, by boto3.
+
+    It must be called with credentials of the account that published the product, allowed
+    `aws-marketplace:ResolveCustomer` on `*`: directly, or by `role_arn`.
+    https://docs.aws.amazon.com/marketplace/latest/APIReference/API_marketplace-metering_ResolveCustomer.html
+    """
+
+    def __init__(self, settings: MarketplaceSettings) -> None:
+        self._settings = settings
+        self._client: Any = None
+        self._lock = threading.Lock()
+
+    def connect(self) -> None:
+        """Create the client, if there is none yet. Finds credentials, and asks nothing of the metering service.
+
+        Raises:
+            SettingsError: `profile_name` is not in the AWS configuration files.
+            RegionError: The region is not the name of one.
+            CredentialsError: There are no AWS credentials; the next call looks again.
+        """
+        with self._lock:
+            if self._client is None:
+                self._client = _make_client(self._settings)
+
+    def resolve(self, token: str) -> MarketplaceCustomer:
+        """The customer of `token`, by one call to AWS and its retries.
+
+        Raises:
+            MarketplaceError: A `TokenError`, `UnavailableError` or `ConfigurationError`; its cause is botocore's error.
+        """
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        self.connect()
+        try:
+            answer = self._client.resolve_customer(RegistrationToken=token)
+        except (BotoCoreError, ClientError) as exc:
+            error = _client_error(exc) if isinstance(exc, ClientError) else _core_error(exc)
+            # AWS may quote what it was sent; then its exception may go no further.
+            raise error from (None if token in str(exc) else exc)
+        return _customer(answer)
+
+
+def _make_client(settings: MarketplaceSettings) -> Any:
+    import boto3
+    import botocore
+    from botocore.exceptions import InvalidRegionError, ProfileNotFound
+
+    try:
+        session = _make_session(settings)
+        region = settings.region_name or session.get_config_variable("region") or "us-east-1"
+        if settings.role_arn is not None:
+            session = _assume_role(session, settings.role_arn, settings, region)
+        client = boto3.Session(botocore_session=session).client(
+            "meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url
+        )
+    except ProfileNotFound as exc:
+        raise errors.SettingsError(f"{exc}: set profile_name to a profile of the AWS configuration files") from exc
+    except InvalidRegionError as exc:
+        raise errors.RegionError("The AWS region is not the name of one: set region_name, such as us-east-1") from exc
+    if session.get_credentials() is None:
+        raise errors.CredentialsError(
+            "No AWS credentials were found: give the host a role or a profile of the seller account"
+        )
+    answer = client.meta.service_model.operation_model("ResolveCustomer").output_shape
+    if "Metadata" not in answer.members:
+        logger.warning(
+            "botocore %s does not know Metadata.AgreementId, so agreement_id will be None: "
+            "upgrade botocore to 1.43.111 or newer",
+            botocore.__version__,
+        )
+    return client
+
+
+def _make_session(settings: MarketplaceSettings) -> Session:
+    import botocore.session
+    from botocore.config import Config
+
+    session = botocore.session.Session(profile=settings.profile_name)
+    session.set_default_client_config(
+        Config(
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
+            max_pool_connections=settings.max_concurrency,
+            user_agent_extra=f"starlette-marketplace/{__version__}",
+        )
+    )
+    return session
+
+
+def _assume_role(source: Session, role_arn: str, settings: MarketplaceSettings, region: str) -> Session:
+    """A session with the credentials of `role_arn`, fetched by those of `source` and refreshed before they expire."""
+    from botocore.credentials import (
+        AssumeRoleCredentialFetcher,
+        CredentialProvider,
+        CredentialResolver,
+        DeferredRefreshableCredentials,
+    )
+    from botocore.exceptions import NoCredentialsError
+
+    extra = {"RoleSessionName": "starlette-marketplace"}
+    if settings.role_external_id is not None:
+        extra["ExternalId"] = settings.role_external_id
+
+    def fetch() -> Mapping[str, Any]:
+        credentials = source.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        create_client = functools.partial(source.create_client, region_name=region)
+        fetcher = AssumeRoleCredentialFetcher(create_client, credentials, role_arn, extra_args=extra)
+        return fetcher.fetch_credentials()
+
+    class AssumedRole(CredentialProvider):
+        METHOD = "assume-role"
+
+        def load(self) -> DeferredRefreshableCredentials:
+            return DeferredRefreshableCredentials(fetch, self.METHOD)
+
+    session = _make_session(settings)
+    session.register_component("credential_provider", CredentialResolver([AssumedRole()]))
+    return session
+
+
+def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
+    """The customer whom AWS answered with. No member of the answer is required by its model."""
+    try:
+        return MarketplaceCustomer(
+            aws_account_id=answer.get("CustomerAWSAccountId", ""),
+            product_code=answer.get("ProductCode", ""),
+            license_arn=answer.get("LicenseArn"),
+            customer_identifier=answer.get("CustomerIdentifier"),
+            agreement_id=answer.get("Metadata", {}).get("AgreementId"),
+        )
+    except ValueError as exc:
+        raise errors.IncompleteAnswerError(f"AWS accepted the token, but its answer is not usable: {exc}") from exc
+
+
+def _client_error(exc: ClientError) -> errors.MarketplaceError:
+    """What an error answer of AWS means."""
+    status = exc.response["ResponseMetadata"]["HTTPStatusCode"]
+    code = exc.response["Error"].get("Code", "")
+    request_id = exc.response["ResponseMetadata"].get("RequestId", "none")
+    answer = f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"
+    if code == "InvalidTokenException":
+        return errors.InvalidTokenError(answer)
+    # The same name is the common AWS error for expired credentials of the caller.
+    if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
+        return errors.ExpiredTokenError(answer)
+    if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
+        return errors.CredentialsError(f"AWS refused our credentials ({answer}): renew or correct them")
+    if code in _ACCESS_CODES and exc.operation_name == "AssumeRole":
+        return errors.AccessDeniedError(
+            f"role_arn cannot be assumed ({answer}): check its trust policy and role_external_id"
+        )
+    if code in _ACCESS_CODES:
+        return errors.AccessDeniedError(
+            f"Our credentials may not resolve customers ({answer}): "
+            'allow the action aws-marketplace:ResolveCustomer on the resource "*"'
+        )
+    if code == "DisabledApiException":
+        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}): change region_name")
+    if code in _THROTTLING_CODES:
+        return errors.ThrottledError(answer)
+    return errors.AwsUnavailableError(answer)
+
+
+def _core_error(exc: BotoCoreError) -> errors.MarketplaceError:
+    """What it means that there was no answer of AWS."""
+    from botocore import exceptions
+
+    reason = type(exc).__name__
+    if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+        return errors.AwsUnavailableError(
+            f"AWS was not reached ({reason}): check the network, region_name, endpoint_url"
+        )
+    if isinstance(
+        exc,
+        (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.SSOError,
+            exceptions.TokenRetrievalError,
+            exceptions.MetadataRetrievalError,
+        ),
+    ):
+        return errors.CredentialsError(f"No AWS credentials could be had ({reason}): renew or correct them")
+    return errors.AwsUnavailableError(f"The call to AWS failed ({reason})")

@@ -1,0 +1,109 @@
+"""The registration session: one signed cookie for each registration.
+
+It is not the host's `request.session`. Browsers do not send the host's SameSite=Lax cookie along with the cross-site
+POST of AWS Marketplace, so writing that session there would replace the one of a buyer who is logged in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+from itsdangerous import BadData, URLSafeSerializer
+
+from .customer import Registration
+
+if TYPE_CHECKING:
+    from starlette.requests import HTTPConnection
+    from starlette.responses import Response
+
+    from .settings import MarketplaceSettings
+
+# RFC 6265bis, section 5.6: browsers ignore a cookie whose name and value are longer together.
+_MAX_COOKIE_SIZE = 4096
+_SAME_SITE: Literal["lax"] = "lax"  # Strict is not sent on the GET that follows a cross-site POST.
+
+
+class RegistrationSession:
+    """Reads and writes the registration cookies, and is the only one to know their names.
+
+    Args:
+        settings: Keys, names and lifetimes.
+        clock: Seconds since the epoch.
+    """
+
+    # The clocks of several machines differ a little.
+    _CLOCK_SKEW = 30.0
+
+    def __init__(self, settings: MarketplaceSettings, *, clock: Callable[[], float] = time.time) -> None:
+        self._serializer = URLSafeSerializer(
+            [*settings.secret_key_fallbacks, settings.secret_key],
+            salt="starlette_marketplace.session",
+            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
+        )
+        host = "" if not settings.https_only else "__Secure-" if settings.session_domain else "__Host-"
+        self._prefix = f"{host}{settings.session_cookie}-"
+        self._max_age = settings.session_max_age
+        self._secure = settings.https_only
+        self._domain = settings.session_domain
+        self._clock = clock
+
+    def set(self, response: Response, registration: Registration) -> None:
+        """Add the cookie of `registration` to `response`.
+
+        Hints that would make the cookie larger than browsers take are left out.
+        """
+        name = self._prefix + registration.id
+        value = self._sign(registration)
+        if len(name) + len(value) > _MAX_COOKIE_SIZE:
+            value = self._sign(replace(registration, hints={}))
+        response.set_cookie(
+            name,
+            value,
+            max_age=self._max_age,
+            domain=self._domain,
+            secure=self._secure,
+            httponly=True,
+            samesite=_SAME_SITE,
+        )
+
+    def delete(self, response: Response, registration: Registration) -> None:
+        """Make `response` remove the cookie of `registration`."""
+        response.delete_cookie(
+            self._prefix + registration.id,
+            domain=self._domain,
+            secure=self._secure,
+            httponly=True,
+            samesite=_SAME_SITE,
+        )
+
+    def registrations(self, connection: HTTPConnection) -> list[Registration]:
+        """The registrations whose cookies came with `connection` and hold, newest first."""
+        found = [
+            registration
+            for name, value in connection.cookies.items()
+            if name.startswith(self._prefix) and (registration := self._verify(name, value))
+        ]
+        return sorted(found, key=lambda registration: registration.resolved_at, reverse=True)
+
+    def registration(self, connection: HTTPConnection, registration_id: str) -> Registration | None:
+        """The registration of that id, None when its cookie did not come or does not hold."""
+        name = self._prefix + registration_id
+        value = connection.cookies.get(name)
+        return None if value is None else self._verify(name, value)
+
+    def _sign(self, registration: Registration) -> str:
+        signed = self._serializer.dumps(registration.to_dict())
+        return signed if isinstance(signed, str) else signed.decode()
+
+    def _verify(self, name: str, value: str) -> Registration | None:
+        try:
+            registration = Registration.from_dict(self._serializer.loads(value))
+        except (BadData, ValueError):
+            return None
+        age = self._clock() - registration.resolved_at.timestamp()
+        fresh = -self._CLOCK_SKEW <= age <= self._max_age
+        return registration if fresh and name == self._prefix + registration.id else None

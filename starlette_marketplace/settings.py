@@ -1,0 +1,211 @@
+"""`MarketplaceSettings`: everything that can be set, with its default, its unit and its limits."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+from urllib.parse import urlsplit
+
+from .errors import SettingsError
+
+_MIN_KEY_LENGTH = 32
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarketplaceSettings:
+    """How this host takes part in AWS Marketplace.
+
+    Collections also take a comma-separated string, so that settings libraries can fill them from the environment.
+
+    Attributes:
+        secret_key: Signs the registration session; at least 32 random characters.
+        secret_key_fallbacks: Older keys, of the same length, that still verify.
+        product_codes: The product codes that we accept; `*` accepts all, on purpose.
+        registration_path: Where the middleware answers, below the app's root path. The mounted form has its own.
+        signup_url: Where buyers go next: a path below the app's root path, or an absolute URL.
+        support_url: Where buyers get help, shown on the pages that they may see: http, https or mailto.
+        region_name: AWS region of the metering service. None asks the AWS configuration, then takes us-east-1.
+        endpoint_url: Another address of the metering service, such as a local marketplace.
+        profile_name: A profile of the AWS configuration files.
+        role_arn: A role in the seller account to call AWS with, refreshed by itself.
+        role_external_id: The external id that the role asks for.
+        connect_timeout: Seconds for a connection to AWS.
+        read_timeout: Seconds between two reads from AWS.
+        max_attempts: Calls to AWS for one resolution, the first one included.
+        deadline: Seconds that a buyer waits at most; the resolution goes on and is kept.
+        max_concurrency: Threads that call AWS.
+        max_waiting: Resolutions that wait for a thread; one more is refused with 503.
+        cache_ttl: Seconds that a resolution is kept; 0 turns it off.
+        cache_size: Resolutions that are kept at most.
+        session_cookie: Name of the registration session's cookies, between their prefix and the registration's id.
+        session_max_age: Seconds that a buyer has to finish signing up.
+        https_only: Send the cookies over HTTPS only, with the prefix that makes browsers see to it.
+        session_domain: A domain to share the cookies with its subdomains. None, the safer one: this host only.
+        max_body_size: Bytes of the registration POST; AWS's reference handler takes 16,384.
+
+    Raises:
+        SettingsError: A setting is missing or makes no sense; says which one and what to do.
+    """
+
+    # Required, like product_codes. The defaults make our own sentence the error, and not that of a settings library,
+    # which may quote the other settings with the key among them.
+    secret_key: str = field(default="", repr=False)
+    secret_key_fallbacks: tuple[str, ...] | str = field(default=(), repr=False)
+    product_codes: tuple[str, ...] | str = ()
+    registration_path: str = "/marketplace/register"
+    signup_url: str = "/signup"
+    support_url: str | None = None
+    region_name: str | None = None
+    endpoint_url: str | None = None
+    profile_name: str | None = None
+    role_arn: str | None = None
+    role_external_id: str | None = None
+    connect_timeout: float = 2.0
+    read_timeout: float = 5.0
+    max_attempts: int = 3
+    deadline: float = 12.0
+    max_concurrency: int = 32
+    max_waiting: int = 256
+    cache_ttl: float = 300.0
+    cache_size: int = 10_000
+    session_cookie: str = "marketplace"
+    session_max_age: int = 3600
+    https_only: bool = True
+    session_domain: str | None = None
+    max_body_size: int = 16_384
+
+    def __post_init__(self) -> None:
+        self._split("secret_key_fallbacks")
+        self._split("product_codes")
+        self._check(
+            all(len(key) >= _MIN_KEY_LENGTH for key in (self.secret_key, *self.secret_key_fallbacks)),
+            "secret_key and secret_key_fallbacks must be at least 32 characters each: "
+            'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
+        )
+        self._check(
+            bool(self.product_codes) and all(map(_is_product_code, self.product_codes)),
+            "product_codes must list the AWS Marketplace product codes that you sell, separated by commas, "
+            "or be * to accept every product",
+        )
+        self._check(
+            bool(re.fullmatch("(/[^/?#\\s]+)+/?", self.registration_path)),
+            "registration_path must be a path such as /marketplace/register",
+        )
+        object.__setattr__(self, "registration_path", self.registration_path.removesuffix("/"))
+        self._check(
+            _is_path(self.signup_url) or _is_url(self.signup_url, "http", "https"),
+            "signup_url must be a path such as /signup, or an absolute http or https URL",
+        )
+        self._check(
+            self.support_url is None or _is_url(self.support_url, "http", "https", "mailto"),
+            "support_url must be an http, https or mailto URL",
+        )
+        self._check(
+            self.endpoint_url is None or _is_url(self.endpoint_url, "http", "https"),
+            "endpoint_url must be an http or https URL",
+        )
+        self._check(
+            self.role_arn is None or bool(re.fullmatch("arn:aws[a-z-]*:iam::[0-9]{12}:role/.+", self.role_arn)),
+            "role_arn must look like arn:aws:iam::123456789012:role/name",
+        )
+        self._check(
+            self.role_external_id is None or self.role_arn is not None,
+            "role_external_id needs role_arn, the role that asks for it",
+        )
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            self._check(math.isfinite(value) and value >= least, f"{name} must be a number of at least {least}")
+        self._check(
+            bool(re.fullmatch("[A-Za-z0-9_-]{1,64}", self.session_cookie)),
+            "session_cookie must be 1 to 64 letters, digits, '-' and '_'; the prefix is added",
+        )
+        self._check(
+            self.session_domain is None or bool(re.fullmatch("[A-Za-z0-9.-]+", self.session_domain)),
+            "session_domain must be a domain such as example.com",
+        )
+
+    @classmethod
+    def from_env(
+        cls, environ: Mapping[str, str] | None = None, prefix: str = "MARKETPLACE_", **arguments: object
+    ) -> MarketplaceSettings:
+        """Settings from environment variables: the prefix and the setting's name in upper case.
+
+        Args:
+            environ: The variables, `os.environ` when None. An empty one counts as not set.
+            prefix: What their names begin with.
+            **arguments: Settings by name, which win over the environment.
+
+        Raises:
+            SettingsError: A setting is missing or makes no sense.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, Any] = {}
+        for setting in fields(cls):
+            text = environ.get(prefix + setting.name.upper())
+            if text:
+                parse = _PARSERS.get(str(setting.type), str)
+                try:
+                    values[setting.name] = parse(text)
+                except ValueError:
+                    kind = "true or false" if parse is _parse_bool else "a number"
+                    raise SettingsError(f"{prefix}{setting.name.upper()} must be {kind}") from None
+        values |= arguments
+        try:
+            return cls(**values)
+        except SettingsError as exc:
+            raise SettingsError(f"{exc} (in the environment the names begin with {prefix})") from None
+
+    def _split(self, name: str) -> None:
+        value = getattr(self, name)
+        parts = value.split(",") if isinstance(value, str) and value else value or ()
+        object.__setattr__(self, name, tuple(part.strip() for part in parts))
+
+    @staticmethod
+    def _check(holds: bool, sentence: str) -> None:
+        if not holds:
+            raise SettingsError(sentence)
+
+
+_LEAST: dict[str, float] = {
+    "connect_timeout": 0.001,
+    "read_timeout": 0.001,
+    "max_attempts": 1,
+    "deadline": 0.001,
+    "max_concurrency": 1,
+    "max_waiting": 0,
+    "cache_ttl": 0,
+    "cache_size": 1,
+    "session_max_age": 1,
+    "max_body_size": 1,
+}
+
+
+def _parse_bool(text: str) -> bool:
+    values = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
+    try:
+        return values[text.strip().lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+_PARSERS: dict[str, Callable[[str], object]] = {"bool": _parse_bool, "int": int, "float": float}
+
+
+def _is_product_code(text: str) -> bool:
+    return bool(re.fullmatch(r"[A-Za-z0-9/=:_.@-]+|\*", text))
+
+
+def _is_path(text: str) -> bool:
+    # '//host' and '/\host' are other hosts to a browser.
+    return bool(re.fullmatch(r"/(?![/\\])[^\s\\]*", text))
+
+
+def _is_url(text: str, *schemes: str) -> bool:
+    if not text.isprintable() or " " in text:
+        return False
+    parts = urlsplit(text)
+    return parts.scheme in schemes and bool(parts.netloc or (parts.scheme == "mailto" and parts.path))

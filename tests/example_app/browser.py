@@ -1,0 +1,76 @@
+"""A buyer's browser, as far as these tests need one: cookies, and forms with their hidden fields."""
+
+from html.parser import HTMLParser
+
+import httpx2
+
+from starlette_marketplace.local import LocalMarketplace
+
+
+class Browser:
+    def __init__(self, base_url: str) -> None:
+        self.base_url = base_url
+        self._client = httpx2.Client(base_url=base_url, follow_redirects=False)
+
+    def close(self) -> None:
+        self._client.close()
+
+    @property
+    def cookie_names(self) -> set[str]:
+        return {cookie.name for cookie in self._client.cookies.jar}
+
+    def get(self, path: str) -> httpx2.Response:
+        return self._client.get(path)
+
+    def post(self, path: str, fields: dict[str, str], headers: dict[str, str] | None = None) -> httpx2.Response:
+        return self._client.post(path, data=fields, headers=headers)
+
+    def open(self, path: str) -> httpx2.Response:
+        """Open a page and go where it redirects to."""
+        return self._client.get(path, follow_redirects=True)
+
+    def submit(self, page: httpx2.Response, action: str, **typed: str) -> httpx2.Response:
+        """Fill in a form of a page that was opened, whatever has happened in other tabs since."""
+        return self.post(action, hidden_fields(page) | typed)
+
+    def arrive(self, marketplace: LocalMarketplace, scenario: str) -> httpx2.Response:
+        """Come from AWS Marketplace: a cross-site POST, which takes no SameSite=Lax cookie along but may set some."""
+        response = httpx2.post(
+            f"{self.base_url}/marketplace/register",
+            data={"x-amzn-marketplace-token": marketplace.issue_token(scenario)}
+            | ({"x-amzn-marketplace-offer-type": "free-trial"} if scenario == "free-trial" else {}),
+            headers={"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
+        )
+        self._client.cookies.extract_cookies(response)
+        return response
+
+    def forget_registrations(self) -> None:
+        """What the browser does when an hour has passed."""
+        for cookie in list(self._client.cookies.jar):
+            if cookie.name.startswith("marketplace-"):
+                self._client.cookies.delete(cookie.name)
+
+
+def hidden_fields(page: httpx2.Response) -> dict[str, str]:
+    return {name: value for name, kind, value in inputs(page) if kind == "hidden"}
+
+
+def typed_fields(page: httpx2.Response) -> dict[str, str]:
+    return {name: value for name, kind, value in inputs(page) if kind != "hidden"}
+
+
+def inputs(page: httpx2.Response) -> list[tuple[str, str, str]]:
+    parser = _Inputs()
+    parser.feed(page.text)
+    return parser.found
+
+
+class _Inputs(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str, str]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "input":
+            values = {name: value or "" for name, value in attrs}
+            self.found.append((values["name"], values["type"], values.get("value", "")))

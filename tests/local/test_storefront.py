@@ -1,0 +1,128 @@
+import re
+
+import httpx2
+import pytest
+
+from starlette_marketplace.local import SCENARIOS, LocalMarketplace, ResolveCall, Scenario
+from tests.local.clients import Aws
+from tests.local.pages import Page
+from tests.servers import serve
+
+TOKEN = "x-amzn-marketplace-token"
+SUBSCRIPTIONS = ["new-product", "free-trial", "legacy-product"]
+TROUBLES = ["wrong-product", "expired", "invalid", "throttled", "expired-credentials"]
+
+
+def open_page(url: str) -> Page:
+    return Page(httpx2.get(url).raise_for_status().text)
+
+
+def token_of(page: Page, scenario: str) -> str:
+    token = page.form(scenario).fields[TOKEN]
+    assert token
+    return token
+
+
+def test_subscriptions_come_first_and_then_everything_that_goes_wrong(url: str) -> None:
+    page = open_page(url)
+
+    assert [form.scenario for form in page.forms if form.scenario] == SUBSCRIPTIONS + TROUBLES
+    assert page.text.index("Your subscriptions") < page.text.index("When things go wrong")
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_card_says_what_is_for_sale_by_whom_and_what_will_happen(url: str, scenario: Scenario) -> None:
+    text = open_page(url).text
+
+    for shown in (scenario.title, scenario.summary, scenario.product.name, scenario.product.vendor):
+        assert shown in text
+
+
+@pytest.mark.parametrize("scenario", SUBSCRIPTIONS + TROUBLES)
+def test_the_button_posts_a_token_that_aws_answers_as_the_scenario_says(
+    marketplace: LocalMarketplace, url: str, aws: Aws, scenario: str
+) -> None:
+    form = open_page(url).form(scenario)
+    failure = SCENARIOS[scenario].failure
+
+    assert form.method == "post"
+    assert form.action == "http://127.0.0.1:8000/marketplace/register"
+    token = form.fields[TOKEN]
+    assert token
+    if failure:
+        assert aws.refusal(token) == (failure.code, failure.status, failure.message)
+    else:
+        assert aws.resolve(token)["ProductCode"] == SCENARIOS[scenario].product.code
+    assert marketplace.resolve_calls == [ResolveCall(scenario, failure.status if failure else 200)]
+
+
+def test_only_the_free_trial_says_so_in_its_form(url: str) -> None:
+    page = open_page(url)
+
+    for scenario in SCENARIOS:
+        names = [TOKEN, "x-amzn-marketplace-offer-type"] if scenario == "free-trial" else [TOKEN]
+        assert list(page.form(scenario).fields) == names
+    assert page.form("free-trial").fields["x-amzn-marketplace-offer-type"] == "free-trial"
+
+
+def test_every_view_has_fresh_tokens_of_the_same_agreement(url: str, aws: Aws) -> None:
+    first, second = (token_of(open_page(url), "new-product") for _ in range(2))
+
+    assert first != second
+    assert aws.resolve(first) == aws.resolve(second)
+
+
+def test_the_page_shows_who_is_shopping(marketplace: LocalMarketplace, url: str) -> None:
+    text = open_page(url).text
+
+    assert marketplace.buyer.company in text
+    assert re.findall(r"\b\d{12}\b", text) == [marketplace.buyer.account_id]
+
+
+def test_shopping_as_another_buyer_leads_back_to_the_page_of_that_buyer(
+    marketplace: LocalMarketplace, url: str, aws: Aws
+) -> None:
+    account_id = marketplace.buyer.account_id
+    (button,) = [form for form in open_page(url).forms if form.scenario is None]
+    assert button.method == "post"
+
+    response = httpx2.post(f"{url}/{button.action}", follow_redirects=True)
+
+    assert [redirect.status_code for redirect in response.history] == [303]
+    assert response.url == f"{url}/"
+    page = Page(response.text)
+    assert marketplace.buyer.account_id in page.text
+    assert account_id not in page.text
+    answer = aws.resolve(token_of(page, "new-product"))
+    assert answer["CustomerAWSAccountId"] == marketplace.buyer.account_id
+
+
+def test_the_registration_url_is_the_target_and_cannot_break_out_of_the_page() -> None:
+    registration_url = 'https://seller.example/register?a=1&b="><script>'
+
+    with serve(LocalMarketplace(registration_url)) as url:
+        page = open_page(url)
+
+    assert {form.action for form in page.forms if form.scenario} == {registration_url}
+    assert "script" not in page.tags
+
+
+def test_the_page_says_what_it_is_and_takes_nothing_from_elsewhere(url: str) -> None:
+    response = httpx2.get(url)
+    page = Page(response.text)
+
+    assert "This is the local marketplace, a stand-in for AWS Marketplace on this machine." in page.text
+    assert page.tags.isdisjoint({"script", "iframe", "img"})
+    icon, stylesheet = page.loads
+    assert icon.startswith("data:")
+    assert stylesheet == "static/storefront.css"
+    assert httpx2.get(f"{url}/{stylesheet}").headers["content-type"] == "text/css; charset=utf-8"
+
+
+def test_the_page_is_not_kept_and_not_framed_because_it_holds_tokens(url: str) -> None:
+    headers = httpx2.get(url).headers
+
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]

@@ -1,0 +1,168 @@
+import errno
+import io
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+from typing import Any
+
+import boto3
+import httpx2
+import pytest
+
+from starlette_marketplace._version import __version__
+from starlette_marketplace.cli import main
+
+COMMAND = Path(sysconfig.get_path("scripts"), "starlette-marketplace")
+
+
+class CtrlC(io.StringIO):
+    """A terminal whose user presses Ctrl-C as soon as there is something to read."""
+
+    def flush(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def opened_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
+    terminal = CtrlC()
+    with monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", terminal)
+        assert main(["local", "--port", "0", *arguments]) == 0
+    return terminal.getvalue()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_command_opens_a_marketplace_that_boto3_finds_by_the_printed_settings(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    arguments = [str(COMMAND), "local", "--port", "0", "--app", "http://127.0.0.1:9999"]
+    with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            printed = read_until(process, "Ctrl-C")
+            page = httpx2.get(re.findall(r"is open: (\S+)", printed)[0]).text
+            for name, value in re.findall(r"(AWS_\w+)=(\S+)", printed):
+                monkeypatch.setenv(name, value)
+            metering: Any = boto3.Session().client("meteringmarketplace", region_name="us-east-1")
+            token = re.findall(r'name="x-amzn-marketplace-token" value="(\S+)"', page)[0]
+            answer = metering.resolve_customer(RegistrationToken=token)
+            metering.close()
+        finally:
+            os.kill(process.pid, number)
+        _, errors = process.communicate(timeout=30)
+
+    assert 'action="http://127.0.0.1:9999/marketplace/register"' in page
+    assert answer["ProductCode"] in re.findall(r"MARKETPLACE_PRODUCT_CODES=(\w+)", printed)
+    assert process.returncode == 0
+    assert errors == ""
+
+
+def read_until(process: "subprocess.Popen[str]", text: str) -> str:
+    assert process.stdout
+    lines = ""
+    while text not in lines:
+        line = process.stdout.readline()
+        assert line, "the process ended"
+        lines += line
+    return lines
+
+
+def test_ctrl_c_ends_the_command_without_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = opened_with(monkeypatch)
+
+    assert re.search(r"is open: http://localhost:\d+\n", printed)
+    assert re.search(r"export AWS_ENDPOINT_URL_MARKETPLACE_METERING=http://localhost:\d+\n", printed)
+    assert "export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local\n" in printed
+    assert "export MARKETPLACE_PRODUCT_CODES=acmeanalytics,acmelegacy\n" in printed
+
+
+@pytest.mark.parametrize(
+    ("arguments", "registration_url"),
+    [
+        ([], "http://127.0.0.1:8000/marketplace/register"),
+        (["--app", "http://127.0.0.1:8080"], "http://127.0.0.1:8080/marketplace/register"),
+        (["--app", "https://seller.example/"], "https://seller.example/marketplace/register"),
+        (["--app", "http://[::1]:80"], "http://[::1]:80/marketplace/register"),
+        (["--app", "http://127.0.0.1:8000/aws"], "http://127.0.0.1:8000/aws"),
+        (["--app", "http://127.0.0.1:8000/aws/?a=b"], "http://127.0.0.1:8000/aws/?a=b"),
+    ],
+)
+def test_the_registration_path_is_added_to_an_app_without_a_path(
+    monkeypatch: pytest.MonkeyPatch, arguments: list[str], registration_url: str
+) -> None:
+    assert f"It sends buyers to {registration_url} (" in opened_with(monkeypatch, *arguments)
+
+
+@pytest.mark.parametrize(
+    "url", ["127.0.0.1:8000", "localhost:8000", "ftp://127.0.0.1", "http://", "http://[::1", "http://a:port", ""]
+)
+def test_an_app_that_is_not_an_http_url_is_refused(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["local", "--app", url])
+
+    assert ended.value.code == 2
+    assert (
+        f"argument --app: {url!r} is not an http or https URL such as http://127.0.0.1:8000" in capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("port", ["-1", "65536", "http", "", "٣"])
+def test_a_port_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], port: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["local", f"--port={port}"])
+
+    assert ended.value.code == 2
+    assert f"argument --port: {port!r} is not a port from 0 to 65535" in capsys.readouterr().err
+
+
+def test_a_busy_port_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        code = main(["local", "--port", str(port)])
+
+    assert code == 1
+    assert capsys.readouterr() == ("", f"Port {port} is already in use: choose another one with --port.\n")
+
+
+def test_a_port_that_may_not_be_used_is_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> socket.socket:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(socket, "create_server", refuse)
+
+    assert main(["local", "--port", "80"]) == 1
+    assert capsys.readouterr() == ("", "Port 80 cannot be used: Permission denied.\n")
+
+
+def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    for name in [name for name in sys.modules if name.startswith("starlette_marketplace.local")]:
+        monkeypatch.delitem(sys.modules, name)
+
+    assert main(["local"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == (
+        'The local marketplace needs uvicorn of the extra "local": pip install "starlette-marketplace[local]"\n'
+    )
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == f"starlette-marketplace {__version__}\n"
+
+
+def test_no_command_is_an_error_that_names_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([])
+
+    assert ended.value.code == 2
+    assert "COMMAND" in capsys.readouterr().err
