@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -74,10 +75,11 @@ async def _read_body(request: Request, max_body_size: int) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_body_size):
         raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_body_size:
-            raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+    async with aclosing(request.stream()) as stream:
+        async for chunk in stream:
+            body += chunk
+            if len(body) > max_body_size:
+                raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
     return bytes(body)
 
 

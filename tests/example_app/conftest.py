@@ -12,20 +12,6 @@ from tests.example_app.browser import Browser
 from tests.servers import serve
 
 
-@pytest.fixture(scope="session")
-def running_marketplace() -> Iterator[tuple[LocalMarketplace, str]]:
-    marketplace = LocalMarketplace()
-    with serve(marketplace) as url:
-        yield marketplace, url
-
-
-@pytest.fixture
-def marketplace(running_marketplace: tuple[LocalMarketplace, str]) -> LocalMarketplace:
-    marketplace, _ = running_marketplace
-    marketplace.reset()
-    return marketplace
-
-
 @pytest.fixture
 def database_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'acme.db'}"

@@ -1,0 +1,37 @@
+from collections.abc import Iterator
+
+import pytest
+
+from starlette_marketplace import MarketplaceSettings
+from starlette_marketplace.local import LocalMarketplace
+from tests.servers import serve
+
+
+@pytest.fixture(scope="session")
+def running_marketplace() -> Iterator[tuple[LocalMarketplace, str]]:
+    marketplace = LocalMarketplace()
+    with serve(marketplace) as url:
+        yield marketplace, url
+
+
+@pytest.fixture
+def marketplace(running_marketplace: tuple[LocalMarketplace, str]) -> LocalMarketplace:
+    marketplace, _ = running_marketplace
+    marketplace.reset()
+    marketplace.delay = 0.0
+    return marketplace
+
+
+@pytest.fixture
+def settings(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: pytest.MonkeyPatch) -> MarketplaceSettings:
+    """Settings of a host, with the local marketplace in the place of AWS."""
+    _, url = running_marketplace
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "test")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+    return MarketplaceSettings(
+        secret_key="k" * 32,
+        product_codes=("acmeanalytics", "acmelegacy"),
+        endpoint_url=url,
+        max_attempts=1,
+        support_url="mailto:support@acme.example",
+    )

@@ -1,0 +1,126 @@
+"""The hosts that every answer is tested on: FastAPI and Starlette, with the middleware and with the mounted form."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Annotated, Any, Unpack
+
+import httpx2
+from fastapi import Depends, FastAPI
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp
+
+from starlette_marketplace import (
+    Marketplace,
+    MarketplaceMiddleware,
+    Registration,
+    complete_registration,
+    get_registration,
+    get_registration_by_id,
+)
+from starlette_marketplace.middleware import MarketplaceOptions
+
+LANDING = "/marketplace/register"
+
+Host = Callable[..., ASGIApp]
+
+
+def described(registration: Registration | None) -> dict[str, Any] | None:
+    return None if registration is None else {"id": registration.id, **registration.to_dict()}
+
+
+def fastapi_middleware(**options: Unpack[MarketplaceOptions]) -> ASGIApp:
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware, **options)
+
+    @app.get("/signup")
+    async def signup(registration: Annotated[Registration | None, Depends(get_registration)]) -> Any:
+        return described(registration)
+
+    @app.post("/signup/{registration_id}")
+    async def finish(request: Request, registration_id: str) -> Response:
+        registration = get_registration_by_id(request, registration_id)
+        response = JSONResponse(described(registration))
+        if registration is not None:
+            complete_registration(request, response, registration)
+        return response
+
+    return app
+
+
+def fastapi_mount(**options: Unpack[MarketplaceOptions]) -> ASGIApp:
+    app = FastAPI()
+    marketplace = Marketplace(**options)
+    app.mount("/marketplace", marketplace)
+
+    @app.get("/signup")
+    async def signup(request: Request) -> Any:
+        return described(marketplace.get_registration(request))
+
+    @app.post("/signup/{registration_id}")
+    async def finish(request: Request, registration_id: str) -> Response:
+        return _finish(marketplace, request, registration_id)
+
+    return app
+
+
+def starlette_middleware(**options: Unpack[MarketplaceOptions]) -> ASGIApp:
+    async def signup(request: Request) -> Response:
+        return JSONResponse(described(get_registration(request)))
+
+    async def finish(request: Request) -> Response:
+        registration = get_registration_by_id(request, request.path_params["registration_id"])
+        response = JSONResponse(described(registration))
+        if registration is not None:
+            complete_registration(request, response, registration)
+        return response
+
+    app = Starlette(
+        routes=[Route("/signup", signup), Route("/signup/{registration_id}", finish, methods=["POST"])],
+    )
+    app.add_middleware(MarketplaceMiddleware, **options)
+    return app
+
+
+def starlette_mount(**options: Unpack[MarketplaceOptions]) -> ASGIApp:
+    marketplace = Marketplace(**options)
+
+    async def signup(request: Request) -> Response:
+        return JSONResponse(described(marketplace.get_registration(request)))
+
+    async def finish(request: Request) -> Response:
+        return _finish(marketplace, request, request.path_params["registration_id"])
+
+    return Starlette(
+        routes=[
+            Mount("/marketplace", routes=marketplace.routes),
+            Route("/signup", signup),
+            Route("/signup/{registration_id}", finish, methods=["POST"]),
+        ]
+    )
+
+
+def _finish(marketplace: Marketplace, request: Request, registration_id: str) -> Response:
+    registration = marketplace.get_registration(request, registration_id)
+    response = JSONResponse(described(registration))
+    if registration is not None:
+        marketplace.complete_registration(response, registration)
+    return response
+
+
+HOSTS: tuple[Host, ...] = (fastapi_middleware, fastapi_mount, starlette_middleware, starlette_mount)
+
+
+@asynccontextmanager
+async def browser(app: ASGIApp, *, raise_app_exceptions: bool = True) -> AsyncIterator[httpx2.AsyncClient]:
+    """A browser that keeps cookies and follows no redirect, speaking to the app without a socket between."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=raise_app_exceptions)
+    async with httpx2.AsyncClient(transport=transport, base_url="https://app.example") as client:
+        yield client
+
+
+def form(token: str, **hints: str) -> dict[str, str]:
+    fields = {"x-amzn-marketplace-token": token}
+    return fields | {f"x-amzn-marketplace-{name.replace('_', '-')}": value for name, value in hints.items()}

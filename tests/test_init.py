@@ -1,0 +1,90 @@
+import ast
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+from types import FunctionType, ModuleType
+
+import pytest
+
+import starlette_marketplace
+
+PACKAGE = Path(starlette_marketplace.__file__).parent
+# A module imports only from those before it.
+LAYERS = (
+    "_version",
+    "errors",
+    "customer",
+    "settings",
+    "form",
+    "session",
+    "hooks",
+    "resolver",
+    "resolution",
+    "redis",
+    "responses",
+    "registration",
+    "marketplace",
+    "middleware",
+    "testing",
+    "pytest_plugin",
+)
+MODULES = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "cli"})
+DOCUMENTED = sorted(set(starlette_marketplace.__all__) - {"__version__"})
+
+
+def test_all_is_sorted_and_lists_everything_that_the_package_exports() -> None:
+    exported = [
+        name
+        for name, value in vars(starlette_marketplace).items()
+        if (not name.startswith("_") or name == "__version__") and not isinstance(value, ModuleType)
+    ]
+
+    assert starlette_marketplace.__all__ == sorted(exported)
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_public_name_is_documented(name: str) -> None:
+    value = getattr(starlette_marketplace, name)
+    parts = {name: value}
+    if inspect.isclass(value):
+        parts |= {
+            f"{name}.{part}": member
+            for part, member in vars(value).items()
+            if not part.startswith("_") and isinstance(member, FunctionType | property | classmethod | staticmethod)
+        }
+
+    texts = {part: member.__doc__ or "" for part, member in parts.items()}
+
+    # A dataclass without a docstring has its signature for one.
+    assert [part for part, text in texts.items() if not text or text.startswith(f"{part}(")] == []
+
+
+def test_importing_the_package_loads_nothing_heavy_and_nothing_optional() -> None:
+    script = "import sys, starlette_marketplace; print(*sys.modules)"
+    imported = subprocess.run(
+        [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+    assert "starlette_marketplace.resolver" in imported
+    assert {"boto3", "botocore", "fastapi", "jinja2", "uvicorn"}.isdisjoint(imported)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_imports_only_from_those_above_it(module: str) -> None:
+    above = LAYERS[: LAYERS.index(module)]
+
+    assert imports_of(module) - set(above) == set()
+
+
+def imports_of(module: str) -> set[str]:
+    """The modules of the package that a module imports, anywhere in it."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names if alias.name.startswith("starlette_marketplace")}
+        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith(PACKAGE.name)):
+            names = [alias.name for alias in node.names]
+            # `from . import errors` names modules, `from .errors import X` one.
+            found |= {node.module.removeprefix(f"{PACKAGE.name}.")} if node.module else set(names)
+    return found

@@ -1,0 +1,741 @@
+import gzip
+import json
+import logging
+import os
+import re
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import anyio
+import botocore
+import pytest
+from botocore.exceptions import BotoCoreError, ClientError
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+
+from starlette_marketplace import (
+    AccessDeniedError,
+    AwsUnavailableError,
+    ConfigurationError,
+    CredentialsError,
+    DisabledApiError,
+    ExpiredTokenError,
+    IncompleteAnswerError,
+    InvalidTokenError,
+    MarketplaceCustomer,
+    MarketplaceError,
+    MarketplaceSettings,
+    RegionError,
+    SettingsError,
+    ThrottledError,
+    UnavailableError,
+    __version__,
+)
+from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.resolver import AwsResolver
+from tests.servers import serve
+
+TOKEN = "aT0ken+with/all==" * 8
+ACCOUNT = "123456789012"
+LICENSE = "arn:aws:license-manager::111122223333:license:l-0123456789abcdef"
+ROLE = "arn:aws:iam::210987654321:role/resolver"
+IDENTITY = {
+    "CustomerAWSAccountId": ACCOUNT,
+    "ProductCode": "acme",
+    "LicenseArn": LICENSE,
+    "Metadata": {"AgreementId": "agmt-1"},
+}
+CUSTOMER = MarketplaceCustomer(aws_account_id=ACCOUNT, product_code="acme", license_arn=LICENSE, agreement_id="agmt-1")
+
+
+class Call:
+    """A request that AWS received."""
+
+    def __init__(self, request: Request, body: bytes) -> None:
+        self.client = request.client
+        self.headers = request.headers
+        self.body = body
+
+    @property
+    def credential(self) -> list[str]:
+        """Key id, day, region, service and the end of the credential scope."""
+        match = re.search("Credential=([^,]+)", self.headers["authorization"])
+        assert match
+        return match[1].split("/")
+
+
+class FakeAws:
+    """An AWS service that gives these answers one after the other, and the last one for ever."""
+
+    def __init__(self, *answers: Response) -> None:
+        self._answers = answers
+        self.calls: list[Call] = []
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        self.calls.append(Call(request, await request.body()))
+        await self.answer(len(self.calls) - 1)(scope, receive, send)
+
+    def answer(self, number: int) -> Response:
+        return self._answers[min(number, len(self._answers) - 1)]
+
+
+def answer(content: Mapping[str, object] = IDENTITY, status: int = 200) -> Response:
+    headers = {"x-amzn-RequestId": "request-1"}
+    return JSONResponse(content, status, headers, media_type="application/x-amz-json-1.1")
+
+
+def failure(code: str, status: int = 400, message: str = "No") -> Response:
+    return answer({"__type": code, "message": message}, status)
+
+
+def resolver_of(url: str | None, **changes: Any) -> AwsResolver:
+    values: dict[str, Any] = {"endpoint_url": url, "max_attempts": 1} | changes
+    return AwsResolver(MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values))
+
+
+def error_of(resolver: AwsResolver, token: str = TOKEN) -> MarketplaceError:
+    """The error of a resolution, which does not show the token."""
+    with pytest.raises(MarketplaceError) as caught:
+        resolver.resolve(token)
+    assert token not in "".join(traceback.format_exception(caught.value))
+    return caught.value
+
+
+def answered(*answers: Response) -> MarketplaceError:
+    """The error that this answer of AWS becomes."""
+    with serve(FakeAws(*answers), lifespan="off") as url:
+        return error_of(resolver_of(url))
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """AWS credentials in the environment, and nothing else of AWS on this machine."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    return monkeypatch
+
+
+@pytest.mark.parametrize("scenario", ["new-product", "free-trial", "wrong-product"])
+def test_a_buyer_of_a_new_product_is_known_by_license_and_agreement(scenario: str) -> None:
+    marketplace = LocalMarketplace()
+    with serve(marketplace) as url:
+        customer = resolver_of(url).resolve(marketplace.issue_token(scenario))
+
+    assert customer.aws_account_id == marketplace.buyer.account_id
+    assert customer.product_code == ("someoneelse" if scenario == "wrong-product" else "acmeanalytics")
+    assert customer.key == customer.license_arn
+    assert re.fullmatch("arn:aws:license-manager:.+", customer.key)
+    assert re.fullmatch("agmt-.+", customer.agreement_id or "")
+    assert customer.customer_identifier is None
+
+
+def test_a_buyer_of_a_legacy_product_is_known_by_product_and_account() -> None:
+    marketplace = LocalMarketplace()
+    with serve(marketplace) as url:
+        customer = resolver_of(url).resolve(marketplace.issue_token("legacy-product"))
+
+    assert customer.key == f"acmelegacy:{marketplace.buyer.account_id}"
+    assert customer.customer_identifier
+    assert customer.license_arn is customer.agreement_id is None
+
+
+@pytest.mark.parametrize(
+    ("scenario", "expected"),
+    [
+        ("expired", ExpiredTokenError),
+        ("invalid", InvalidTokenError),
+        ("throttled", ThrottledError),
+        ("expired-credentials", CredentialsError),
+    ],
+)
+def test_a_scenario_that_fails_is_the_error_that_says_why(scenario: str, expected: type[MarketplaceError]) -> None:
+    marketplace = LocalMarketplace()
+    with serve(marketplace) as url:
+        error = error_of(resolver_of(url), marketplace.issue_token(scenario))
+
+    assert type(error) is expected
+    assert isinstance(error.__cause__, ClientError)
+
+
+@pytest.mark.parametrize(
+    ("response", "expected", "text"),
+    [
+        (
+            failure("InvalidTokenException"),
+            InvalidTokenError,
+            "InvalidTokenException, HTTP 400, AWS request id request-1",
+        ),
+        (failure("com.amazonaws.marketplace#InvalidTokenException"), InvalidTokenError, ": InvalidTokenException,"),
+        (failure("InvalidTokenException:http://aws/"), InvalidTokenError, ": InvalidTokenException,"),
+        (failure("ExpiredTokenException"), ExpiredTokenError, "ExpiredTokenException, HTTP 400"),
+        (failure("ExpiredTokenException", 403), CredentialsError, "renew or correct them"),
+        (
+            failure("ExpiredTokenException", 400, "The Security Token included in the request is expired"),
+            CredentialsError,
+            "AWS refused our credentials",
+        ),
+        (failure("UnrecognizedClientException"), CredentialsError, "AWS refused our credentials"),
+        (failure("InvalidSignatureException", 403), CredentialsError, "AWS refused our credentials"),
+        (failure("AccessDeniedException"), AccessDeniedError, "allow the action aws-marketplace:ResolveCustomer"),
+        (failure("AccessDenied", 403), AccessDeniedError, "allow the action aws-marketplace:ResolveCustomer"),
+        (failure("DisabledApiException"), DisabledApiError, "change region_name"),
+        (failure("ThrottlingException"), ThrottledError, "ThrottlingException, HTTP 400"),
+        (Response(status_code=429), ThrottledError, "HTTP 429"),
+        (failure("InternalServiceErrorException", 500), AwsUnavailableError, "HTTP 500"),
+        (HTMLResponse("<h1>Unavailable</h1>", 503), AwsUnavailableError, "HTTP 503, AWS request id none"),
+        (HTMLResponse("<h1>Moved</h1>", 301), AwsUnavailableError, "HTTP 301"),
+        (failure("ValidationException"), AwsUnavailableError, "ValidationException, HTTP 400"),
+        (PlainTextResponse("", 418), AwsUnavailableError, "HTTP 418"),
+    ],
+    ids=lambda value: bytes(value.body).decode() if isinstance(value, Response) else None,
+)
+def test_an_error_of_aws_is_the_error_that_says_whom_it_concerns(
+    response: Response, expected: type[MarketplaceError], text: str
+) -> None:
+    error = answered(response)
+
+    assert type(error) is expected
+    assert text in str(error)
+    assert isinstance(error.__cause__, ClientError)
+
+
+@pytest.mark.parametrize("status", [400, 500])
+def test_an_error_that_quotes_the_token_goes_no_further(status: int) -> None:
+    error = answered(failure("InvalidTokenException", status, f"Registration token {TOKEN} is invalid"))
+
+    assert type(error) is InvalidTokenError
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"LicenseArn": None}, "one of license_arn and customer_identifier"),
+        ({"LicenseArn": "", "CustomerIdentifier": ""}, "one of license_arn and customer_identifier"),
+        ({"CustomerAWSAccountId": None}, "aws_account_id must be a string of 12 digits"),
+        ({"CustomerAWSAccountId": ""}, "aws_account_id must be a string of 12 digits"),
+        ({"CustomerAWSAccountId": "12345"}, "aws_account_id must be a string of 12 digits"),
+        ({"CustomerAWSAccountId": 123456789012}, "aws_account_id must be"),
+        ({"ProductCode": None}, "product_code must not be empty"),
+        ({"ProductCode": ""}, "product_code must not be empty"),
+        ({"LicenseArn": "é"}, "license_arn must be"),
+    ],
+)
+def test_an_answer_that_does_not_identify_the_customer_is_incomplete(changes: dict[str, object], text: str) -> None:
+    error = answered(answer({**IDENTITY, **changes}))
+
+    assert type(error) is IncompleteAnswerError
+    assert text in str(error)
+
+
+@pytest.mark.parametrize(
+    "body", ["", "{}", '{"Unknown": "member"}', "<h1>Please log in to the network</h1>", '{"CustomerAWSAccountId"']
+)
+def test_an_answer_without_any_member_is_incomplete(body: str) -> None:
+    assert type(answered(PlainTextResponse(body))) is IncompleteAnswerError
+
+
+def test_an_answer_of_another_shape_is_an_error_of_ours() -> None:
+    assert answered(PlainTextResponse("[]")).status == 503
+
+
+@pytest.mark.parametrize("response", [b"", b"SSH-2.0-server\r\n", b"HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\n{"])
+def test_a_server_that_hangs_up_is_aws_not_being_available(response: bytes) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+
+        def answer_and_hang_up() -> None:
+            connection, _ = listener.accept()
+            with connection:
+                while TOKEN.encode() not in connection.recv(65_536, socket.MSG_PEEK):
+                    pass
+                connection.recv(65_536)
+                connection.sendall(response)
+
+        served = threads.submit(answer_and_hang_up)
+        error = error_of(resolver_of(f"http://127.0.0.1:{listener.getsockname()[1]}"))
+        served.result()
+
+    assert type(error) is AwsUnavailableError
+    assert isinstance(error.__cause__, BotoCoreError | ClientError)
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"Metadata": None}, None),
+        ({"Metadata": {}}, None),
+        ({"Metadata": {"AgreementId": None}}, None),
+        ({"Metadata": {"AgreementId": ""}}, None),
+        ({"CustomerIdentifier": None}, "agmt-1"),
+        ({"CustomerIdentifier": ""}, "agmt-1"),
+    ],
+)
+def test_what_the_answer_leaves_out_is_none(changes: dict[str, object], expected: str | None) -> None:
+    with serve(FakeAws(answer({**IDENTITY, **changes})), lifespan="off") as url:
+        customer = resolver_of(url).resolve(TOKEN)
+
+    assert customer.agreement_id == expected
+    assert customer.customer_identifier is None
+    assert customer.key == LICENSE
+
+
+def test_the_call_says_what_to_resolve_and_who_asks() -> None:
+    aws = FakeAws(answer())
+    with serve(aws, lifespan="off") as url:
+        assert resolver_of(url).resolve(TOKEN) == CUSTOMER
+
+    (call,) = aws.calls
+    assert json.loads(call.body) == {"RegistrationToken": TOKEN}
+    assert call.headers["x-amz-target"] == "AWSMPMeteringService.ResolveCustomer"
+    assert f" starlette-marketplace/{__version__}" in call.headers["user-agent"]
+    assert call.credential[0] == "OWNKEY"
+    assert call.credential[2:] == ["us-east-1", "aws-marketplace", "aws4_request"]
+
+
+def test_the_address_may_come_from_the_environment_of_aws(environment: pytest.MonkeyPatch) -> None:
+    with serve(FakeAws(answer()), lifespan="off") as url:
+        environment.setenv("AWS_ENDPOINT_URL_MARKETPLACE_METERING", url)
+        assert resolver_of(None).resolve(TOKEN) == CUSTOMER
+
+
+@pytest.mark.parametrize(
+    ("variables", "config", "changes", "region"),
+    [
+        ({}, "", {}, "us-east-1"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "", {}, "eu-west-1"),
+        ({}, "[default]\nregion = eu-west-2\n", {}, "eu-west-2"),
+        ({"AWS_DEFAULT_REGION": "eu-west-1"}, "", {"region_name": "eu-north-1"}, "eu-north-1"),
+    ],
+)
+def test_the_region_is_the_setting_then_that_of_aws_then_the_first(
+    environment: pytest.MonkeyPatch,
+    tmp_path: Path,
+    variables: dict[str, str],
+    config: str,
+    changes: dict[str, Any],
+    region: str,
+) -> None:
+    (tmp_path / "config").write_text(config)
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    aws = FakeAws(answer())
+    with serve(aws, lifespan="off") as url:
+        resolver_of(url, **changes).resolve(TOKEN)
+
+    assert aws.calls[0].credential[2] == region
+
+
+def test_a_profile_brings_its_credentials_and_its_region(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(
+        "[profile seller]\nregion = eu-west-1\naws_access_key_id = PROFILEKEY\naws_secret_access_key = secret\n"
+    )
+    aws = FakeAws(answer())
+    with serve(aws, lifespan="off") as url:
+        resolver_of(url, profile_name="seller").resolve(TOKEN)
+
+    key_id, _, region, *_ = aws.calls[0].credential
+    assert (key_id, region) == ("PROFILEKEY", "eu-west-1")
+
+
+def test_a_profile_that_does_not_exist_is_a_mistake_in_the_settings() -> None:
+    with pytest.raises(SettingsError, match=r"\(seller\) could not be found: set profile_name to a profile"):
+        resolver_of("http://127.0.0.1:1", profile_name="seller").connect()
+
+
+@pytest.mark.parametrize("region", ["us east 1", "us-east-1.example.com/"])
+def test_a_region_that_is_no_name_of_one_is_named(region: str) -> None:
+    with pytest.raises(RegionError, match="set region_name, such as us-east-1"):
+        resolver_of("http://127.0.0.1:1", region_name=region).connect()
+
+
+def test_connecting_asks_nothing_and_finds_missing_credentials(environment: pytest.MonkeyPatch) -> None:
+    aws = FakeAws(answer())
+    with serve(aws, lifespan="off") as url:
+        resolver_of(url).connect()
+        environment.delenv("AWS_ACCESS_KEY_ID")
+        with pytest.raises(CredentialsError, match="No AWS credentials were found"):
+            resolver_of(url).connect()
+
+    assert aws.calls == []
+
+
+def test_credentials_that_appear_later_are_found(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    with serve(FakeAws(answer()), lifespan="off") as url:
+        resolver = resolver_of(url)
+        assert type(error_of(resolver)) is CredentialsError
+
+        environment.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+        assert resolver.resolve(TOKEN) == CUSTOMER
+
+
+def half_a_key(environment: pytest.MonkeyPatch, _: Path) -> None:
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def failing_process(environment: pytest.MonkeyPatch, folder: Path) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    (folder / "config").write_text("[default]\ncredential_process = false\n")
+
+
+def missing_sso_login(environment: pytest.MonkeyPatch, folder: Path) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.setenv("HOME", str(folder))
+    (folder / "config").write_text(
+        "[default]\nsso_account_id = 123456789012\nsso_role_name = a\nsso_region = us-east-1\n"
+        "sso_start_url = http://127.0.0.1:1/\n"
+    )
+
+
+@pytest.mark.parametrize("mistake", [half_a_key, failing_process, missing_sso_login])
+def test_credentials_that_cannot_be_had_are_for_the_seller_to_mend(
+    environment: pytest.MonkeyPatch, tmp_path: Path, mistake: Callable[[pytest.MonkeyPatch, Path], None]
+) -> None:
+    mistake(environment, tmp_path)
+
+    error = error_of(resolver_of("http://127.0.0.1:1"))
+
+    assert type(error) is CredentialsError
+    assert isinstance(error.__cause__, BotoCoreError)
+
+
+@pytest.mark.parametrize("changes", [{}, {"role_arn": ROLE}])
+@pytest.mark.parametrize(
+    ("variables", "config"),
+    [
+        ({}, "[default\n"),
+        ({}, f"[default]\nrole_arn = {ROLE}\nsource_profile = missing\n"),
+        ({}, f"[default]\nrole_arn = {ROLE}\ncredential_source = Nowhere\n"),
+        ({"AWS_STS_REGIONAL_ENDPOINTS": "nowhere"}, ""),
+        ({"AWS_DEFAULTS_MODE": "nonsense"}, ""),
+    ],
+)
+def test_a_mistake_in_the_configuration_of_aws_is_for_the_seller_to_mend(
+    environment: pytest.MonkeyPatch, tmp_path: Path, variables: dict[str, str], config: str, changes: dict[str, Any]
+) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    (tmp_path / "config").write_text(config)
+    for name, value in variables.items():
+        environment.setenv(name, value)
+
+    error = error_of(resolver_of("http://127.0.0.1:1", **changes))
+
+    assert isinstance(error, ConfigurationError)
+    assert isinstance(error.__cause__, BotoCoreError)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"), [("AWS_ENDPOINT_URL_MARKETPLACE_METERING", {}), ("AWS_ENDPOINT_URL_STS", {"role_arn": ROLE})]
+)
+def test_an_address_in_the_environment_of_aws_that_is_none_is_for_the_seller_to_mend(
+    environment: pytest.MonkeyPatch, name: str, changes: dict[str, Any]
+) -> None:
+    environment.setenv(name, "nowhere")
+
+    assert isinstance(error_of(resolver_of(None, **changes)), ConfigurationError)
+
+
+def test_an_address_where_nobody_answers_is_not_reached() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+
+    error = error_of(resolver_of(f"http://127.0.0.1:{port}"))
+
+    assert type(error) is AwsUnavailableError
+    assert "AWS was not reached (EndpointConnectionError): check the network, region_name, endpoint_url" in str(error)
+    assert isinstance(error.__cause__, BotoCoreError)
+
+
+def test_a_server_that_never_answers_is_given_up_after_the_read_timeout() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        error = error_of(resolver_of(url, read_timeout=0.0625))
+
+    assert type(error) is AwsUnavailableError
+    assert "ReadTimeoutError" in str(error)
+    # botocore keeps the sentence of urllib3, which has the number.
+    assert "read timeout=0.0625" in str(vars(error.__cause__)["kwargs"]["error"])
+
+
+def test_a_server_that_takes_no_connection_is_given_up_after_the_connect_timeout() -> None:
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=0))
+        address = listener.getsockname()
+        for _ in range(4):  # Nobody accepts: once the backlog is full, the kernel lets others wait.
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(address)
+        error = error_of(resolver_of(f"http://127.0.0.1:{address[1]}", connect_timeout=0.0625))
+
+    assert type(error) is AwsUnavailableError
+    assert "ConnectTimeoutError" in str(error)
+    assert "connect timeout=0.0625" in str(vars(error.__cause__)["kwargs"]["error"])
+
+
+@pytest.mark.parametrize("max_attempts", [1, 2])
+def test_aws_is_asked_as_often_as_the_settings_say_whatever_its_own_configuration(
+    environment: pytest.MonkeyPatch, max_attempts: int
+) -> None:
+    environment.setenv("AWS_MAX_ATTEMPTS", "4")
+    environment.setenv("AWS_RETRY_MODE", "legacy")
+    aws = FakeAws(failure("InternalServiceErrorException", 500))
+    with serve(aws, lifespan="off") as url:
+        error = error_of(resolver_of(url, max_attempts=max_attempts))
+
+    assert type(error) is AwsUnavailableError
+    assert len(aws.calls) == max_attempts
+    assert "retry-mode#standard" in aws.calls[0].headers["user-agent"]
+
+
+def test_an_error_that_passes_is_not_seen() -> None:
+    aws = FakeAws(failure("ThrottlingException"), answer())
+    with serve(aws, lifespan="off") as url:
+        assert resolver_of(url, max_attempts=2).resolve(TOKEN) == CUSTOMER
+
+
+@pytest.mark.parametrize("response", [failure("InvalidTokenException"), failure("ExpiredTokenException")])
+def test_a_verdict_on_the_token_is_final(response: Response) -> None:
+    aws = FakeAws(response)
+    with serve(aws, lifespan="off") as url:
+        error_of(resolver_of(url, max_attempts=2))
+
+    assert len(aws.calls) == 1
+
+
+class Crowd(FakeAws):
+    """AWS that answers only when so many calls are there."""
+
+    def __init__(self, size: int) -> None:
+        super().__init__(answer())
+        self._size = size
+        self._arrived = 0
+        self._complete = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        complete = self._complete
+        self._arrived += 1
+        if self._arrived % self._size == 0:
+            self._complete = anyio.Event()
+            complete.set()
+        await complete.wait()
+        await super().__call__(scope, receive, send)
+
+
+def test_every_thread_keeps_a_connection_to_aws() -> None:
+    size = 12  # More than botocore keeps by itself.
+    aws = Crowd(size)
+    with serve(aws, lifespan="off") as url, ThreadPoolExecutor(size) as threads:
+        resolver = resolver_of(url, max_concurrency=size)
+        for _ in range(2):
+            assert list(threads.map(resolver.resolve, [TOKEN] * size)) == [CUSTOMER] * size
+
+    assert len(aws.calls) == 2 * size
+    assert len({call.client for call in aws.calls}) == size
+
+
+@pytest.fixture
+def old_botocore(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The model of a botocore that does not know Metadata yet."""
+    name = Path("meteringmarketplace", "2016-01-14", "service-2.json")
+    with gzip.open(Path(botocore.__file__).parent / "data" / name.with_suffix(".json.gz")) as file:
+        model = json.load(file)
+    del model["shapes"][model["operations"]["ResolveCustomer"]["output"]["shape"]]["members"]["Metadata"]
+    copy = tmp_path / "models" / name
+    copy.parent.mkdir(parents=True)
+    copy.write_text(json.dumps(model))
+    environment.setenv("AWS_DATA_PATH", str(tmp_path / "models"))
+
+
+def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.name == "starlette_marketplace"]
+
+
+@pytest.mark.usefixtures("old_botocore")
+def test_a_botocore_that_is_too_old_for_agreements_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
+    with serve(FakeAws(answer()), lifespan="off") as url:
+        customer = resolver_of(url).resolve(TOKEN)
+
+    assert customer.key == LICENSE
+    assert customer.agreement_id is None
+    assert warnings_in(caplog) == [
+        f"botocore {botocore.__version__} does not know Metadata.AgreementId, so agreement_id will be None: "
+        "upgrade botocore to 1.43.111 or newer"
+    ]
+
+
+def test_a_botocore_that_knows_agreements_needs_no_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, logger="starlette_marketplace")
+    with serve(FakeAws(answer()), lifespan="off") as url:
+        assert resolver_of(url).resolve(TOKEN).agreement_id == "agmt-1"
+
+    assert warnings_in(caplog) == []
+
+
+@pytest.mark.usefixtures("old_botocore")
+def test_threads_that_call_first_at_once_make_one_client(caplog: pytest.LogCaptureFixture) -> None:
+    start = threading.Barrier(8)
+    with serve(FakeAws(answer()), lifespan="off") as url, ThreadPoolExecutor(8) as threads:
+        resolver = resolver_of(url)
+
+        def resolve(_: int) -> str:
+            start.wait()
+            return resolver.resolve(TOKEN).key
+
+        assert list(threads.map(resolve, range(8))) == [LICENSE] * 8
+
+    # It is said when a client is made.
+    assert len(warnings_in(caplog)) == 1
+
+
+class FakeSts(FakeAws):
+    """The service that roles are assumed with: credentials KEY0, KEY1 and so on, the first good for some seconds."""
+
+    def __init__(self, *, first_lifetime: float = 3600) -> None:
+        super().__init__()
+        self._first_lifetime = first_lifetime
+
+    def answer(self, number: int) -> Response:
+        expiration = datetime.now(UTC) + timedelta(seconds=self._first_lifetime if number == 0 else 3600)
+        return Response(
+            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
+            f"<AccessKeyId>KEY{number}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>"
+            f"<SessionToken>session{number}</SessionToken><Expiration>{expiration:%Y-%m-%dT%H:%M:%SZ}</Expiration>"
+            "</Credentials></AssumeRoleResult></AssumeRoleResponse>",
+            media_type="text/xml",
+        )
+
+
+def sts_failure(code: str, status: int = 403) -> Response:
+    error = (
+        f"<Error><Type>Sender</Type><Code>{code}</Code><Message>No</Message></Error><RequestId>request-2</RequestId>"
+    )
+    return Response(f"<ErrorResponse>{error}</ErrorResponse>", status, media_type="text/xml")
+
+
+def test_a_role_is_assumed_once_and_the_call_is_signed_with_its_credentials(environment: pytest.MonkeyPatch) -> None:
+    aws, sts = FakeAws(answer()), FakeSts()
+    with serve(aws, lifespan="off") as url, serve(sts, lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        resolver = resolver_of(url, role_arn=ROLE, role_external_id="shared", region_name="eu-west-1")
+        assert [resolver.resolve(TOKEN) for _ in range(2)] == [CUSTOMER] * 2
+
+    (assumed,) = sts.calls
+    fields = {name: values for name, values in parse_qs(assumed.body.decode()).items() if name != "Version"}
+    assert fields == {
+        "Action": ["AssumeRole"],
+        "RoleArn": [ROLE],
+        "RoleSessionName": ["starlette-marketplace"],
+        "ExternalId": ["shared"],
+    }
+    assert (assumed.credential[0], assumed.credential[2]) == ("OWNKEY", "eu-west-1")
+    assert [call.credential[0] for call in aws.calls] == ["KEY0"] * 2
+    assert {call.headers["x-amz-security-token"] for call in aws.calls} == {"session0"}
+
+
+def test_a_role_without_an_external_id_is_assumed_without_one(environment: pytest.MonkeyPatch) -> None:
+    sts = FakeSts()
+    with serve(FakeAws(answer()), lifespan="off") as url, serve(sts, lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        resolver_of(url, role_arn=ROLE).resolve(TOKEN)
+
+    assert "ExternalId" not in parse_qs(sts.calls[0].body.decode())
+
+
+def test_a_role_is_assumed_again_before_its_credentials_expire(environment: pytest.MonkeyPatch) -> None:
+    aws, sts = FakeAws(answer()), FakeSts(first_lifetime=60)
+    with serve(aws, lifespan="off") as url, serve(sts, lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        resolver = resolver_of(url, role_arn=ROLE)
+        for _ in range(3):
+            resolver.resolve(TOKEN)
+
+    assert len(sts.calls) == 2
+    assert [call.credential[0] for call in aws.calls] == ["KEY0", "KEY1", "KEY1"]
+
+
+@pytest.mark.parametrize(
+    ("response", "expected", "text"),
+    [
+        (sts_failure("AccessDenied"), AccessDeniedError, "role_arn cannot be assumed (AssumeRole: AccessDenied"),
+        (sts_failure("ExpiredToken"), CredentialsError, "AWS refused our credentials (AssumeRole: ExpiredToken"),
+        (sts_failure("ExpiredTokenException", 400), CredentialsError, "(AssumeRole: ExpiredTokenException"),
+        (sts_failure("InvalidClientTokenId"), CredentialsError, "AssumeRole: InvalidClientTokenId"),
+        (sts_failure("ServiceUnavailable", 503), AwsUnavailableError, "AssumeRole: ServiceUnavailable"),
+    ],
+)
+def test_a_role_that_cannot_be_assumed_is_named(
+    environment: pytest.MonkeyPatch, response: Response, expected: type[MarketplaceError], text: str
+) -> None:
+    aws = FakeAws(answer())
+    with serve(aws, lifespan="off") as url, serve(FakeAws(response), lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        error = error_of(resolver_of(url, role_arn=ROLE))
+
+    assert type(error) is expected
+    assert text in str(error)
+    assert isinstance(error.__cause__, ClientError)
+    assert aws.calls == []
+
+
+def test_a_role_needs_credentials_to_be_assumed_with_and_waits_for_them(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    with serve(FakeAws(answer()), lifespan="off") as url, serve(FakeSts(), lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        resolver = resolver_of(url, role_arn=ROLE)
+        error = error_of(resolver)
+        assert type(error) is CredentialsError
+        assert isinstance(error.__cause__, BotoCoreError)
+
+        environment.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+        assert resolver.resolve(TOKEN) == CUSTOMER
+
+
+@pytest.mark.parametrize("sts", [FakeAws(HTMLResponse("<h1>Please log in")), FakeSts(first_lifetime=-3600)])
+def test_a_role_whose_credentials_cannot_be_used_is_an_error_of_ours(
+    environment: pytest.MonkeyPatch, sts: FakeAws
+) -> None:
+    with serve(sts, lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        error = error_of(resolver_of("http://127.0.0.1:1", role_arn=ROLE))
+
+    assert isinstance(error, UnavailableError | ConfigurationError)
+
+
+@pytest.mark.parametrize("code", ["ExpiredTokenException", "InvalidIdentityToken", "AccessDenied"])
+def test_a_pod_whose_own_identity_is_refused_is_for_the_seller_to_mend(
+    environment: pytest.MonkeyPatch, tmp_path: Path, code: str
+) -> None:
+    (tmp_path / "identity").write_text("a web identity")
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "identity"))
+    environment.setenv("AWS_ROLE_ARN", ROLE)
+    with serve(FakeAws(sts_failure(code, 400)), lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        error = error_of(resolver_of("http://127.0.0.1:1"))
+
+    assert isinstance(error, ConfigurationError)
+    assert f"AssumeRoleWithWebIdentity: {code}" in str(error)
+    assert "aws-marketplace:ResolveCustomer" not in str(error)
+
+
+def test_a_pod_without_its_identity_is_for_the_seller_to_mend(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.setenv("AWS_WEB_IDENTITY_TOKEN_FILE", str(tmp_path / "missing"))
+    environment.setenv("AWS_ROLE_ARN", ROLE)
+
+    assert isinstance(error_of(resolver_of("http://127.0.0.1:1")), ConfigurationError)
