@@ -41,7 +41,7 @@ class MarketplaceCustomer:
         for name, value in asdict(self).items():
             if value is not None and not _is_identifier(value):
                 raise ValueError(f"{name} must be at most {_MAX_LENGTH} printable ASCII characters")
-        if not re.fullmatch("[0-9]{12}", self.aws_account_id):
+        if not re.fullmatch("[0-9]{12}", self.aws_account_id or ""):
             raise ValueError("aws_account_id must be a string of 12 digits")
         if not self.product_code:
             raise ValueError("product_code must not be empty")
@@ -104,6 +104,8 @@ class Registration:
                 "free_trial": bool(free_trial),
                 "hints": dict(hints),
             }:
+                if not all(isinstance(text, str) for hint in hints.items() for text in hint):
+                    raise ValueError("not a registration")
                 try:
                     return cls(
                         customer=MarketplaceCustomer(**customer),

@@ -98,7 +98,7 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
     try:
         async with bounded.form(max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1) as form:
             return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-    except (HTTPException, MultiPartException):
+    except (HTTPException, MultiPartException, ValueError):
         raise MalformedRequestError("the multipart body cannot be parsed") from None
 
 
@@ -141,7 +141,8 @@ def _registration_form(fields: list[tuple[str, str]]) -> RegistrationForm:
         raise MalformedRequestError("the registration token has characters that no token has")
     hints: dict[str, str] = {}
     for name, value in fields:
-        short = len(name) + len(value) <= _MAX_HINT_LENGTH
-        if name.startswith(_PREFIX) and name != _TOKEN_FIELD and short and len(hints) < _MAX_HINTS:
+        is_hint = name.startswith(_PREFIX) and name != _TOKEN_FIELD
+        usable = len(name) + len(value) <= _MAX_HINT_LENGTH and (name + value).isprintable()
+        if is_hint and usable and len(hints) < _MAX_HINTS:
             hints.setdefault(name, value)
     return RegistrationForm(token=token, free_trial=hints.get(_OFFER_TYPE_FIELD) == "free-trial", hints=hints)

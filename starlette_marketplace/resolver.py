@@ -16,7 +16,7 @@ from ._version import __version__
 from .customer import MarketplaceCustomer
 
 if TYPE_CHECKING:
-    from botocore.exceptions import BotoCoreError, ClientError
+    from botocore.exceptions import ClientError
     from botocore.session import Session
 
     from .settings import MarketplaceSettings
@@ -92,15 +92,12 @@ class AwsResolver:
         Raises:
             MarketplaceError: A `TokenError`, `UnavailableError` or `ConfigurationError`; its cause is botocore's error.
         """
-        from botocore.exceptions import BotoCoreError, ClientError
-
         self.connect()
         try:
             answer = self._client.resolve_customer(RegistrationToken=token)
-        except (BotoCoreError, ClientError) as exc:
-            error = _client_error(exc) if isinstance(exc, ClientError) else _core_error(exc)
+        except Exception as exc:  # noqa: BLE001 - more comes out of botocore than its own errors.
             # AWS may quote what it was sent; then its exception may go no further.
-            raise error from (None if token in str(exc) else exc)
+            raise _error(exc) from (None if token in str(exc) else exc)
         return _customer(answer)
 
 
@@ -121,6 +118,8 @@ def _make_client(settings: MarketplaceSettings) -> Any:
         raise errors.SettingsError(f"{exc}: set profile_name to a profile of the AWS configuration files") from exc
     except InvalidRegionError as exc:
         raise errors.RegionError("The AWS region is not the name of one: set region_name, such as us-east-1") from exc
+    except Exception as exc:
+        raise _error(exc) from exc
     if session.get_credentials() is None:
         raise errors.CredentialsError(
             "No AWS credentials were found: give the host a role or a profile of the seller account"
@@ -199,39 +198,12 @@ def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
         raise errors.IncompleteAnswerError(f"AWS accepted the token, but its answer is not usable: {exc}") from exc
 
 
-def _client_error(exc: ClientError) -> errors.MarketplaceError:
-    """What an error answer of AWS means."""
-    status = exc.response["ResponseMetadata"]["HTTPStatusCode"]
-    code = exc.response["Error"].get("Code", "")
-    request_id = exc.response["ResponseMetadata"].get("RequestId", "none")
-    answer = f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"
-    if code == "InvalidTokenException":
-        return errors.InvalidTokenError(answer)
-    # The same name is the common AWS error for expired credentials of the caller.
-    if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
-        return errors.ExpiredTokenError(answer)
-    if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
-        return errors.CredentialsError(f"AWS refused our credentials ({answer}): renew or correct them")
-    if code in _ACCESS_CODES and exc.operation_name == "AssumeRole":
-        return errors.AccessDeniedError(
-            f"role_arn cannot be assumed ({answer}): check its trust policy and role_external_id"
-        )
-    if code in _ACCESS_CODES:
-        return errors.AccessDeniedError(
-            f"Our credentials may not resolve customers ({answer}): "
-            'allow the action aws-marketplace:ResolveCustomer on the resource "*"'
-        )
-    if code == "DisabledApiException":
-        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}): change region_name")
-    if code in _THROTTLING_CODES:
-        return errors.ThrottledError(answer)
-    return errors.AwsUnavailableError(answer)
-
-
-def _core_error(exc: BotoCoreError) -> errors.MarketplaceError:
-    """What it means that there was no answer of AWS."""
+def _error(exc: Exception) -> errors.MarketplaceError:
+    """What it means that the call failed, or that it could not be made."""
     from botocore import exceptions
 
+    if isinstance(exc, exceptions.ClientError):
+        return _answered_error(exc) if exc.operation_name == "ResolveCustomer" else _credentials_call_error(exc)
     reason = type(exc).__name__
     if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         return errors.AwsUnavailableError(
@@ -249,4 +221,47 @@ def _core_error(exc: BotoCoreError) -> errors.MarketplaceError:
         ),
     ):
         return errors.CredentialsError(f"No AWS credentials could be had ({reason}): renew or correct them")
-    return errors.AwsUnavailableError(f"The call to AWS failed ({reason})")
+    if isinstance(exc, (exceptions.BotoCoreError, ValueError, OSError)):
+        return errors.ConfigurationError(f"The AWS configuration cannot be used ({reason}): correct it")
+    return errors.AwsUnavailableError(f"AWS gave an answer that cannot be read ({reason})")
+
+
+def _answered_error(exc: ClientError) -> errors.MarketplaceError:
+    """What an error answer of ResolveCustomer means."""
+    status, code, answer = _described(exc)
+    if code == "InvalidTokenException":
+        return errors.InvalidTokenError(answer)
+    # The same name is the common AWS error for expired credentials of the caller.
+    if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
+        return errors.ExpiredTokenError(answer)
+    if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
+        return errors.CredentialsError(f"AWS refused our credentials ({answer}): renew or correct them")
+    if code in _ACCESS_CODES:
+        return errors.AccessDeniedError(
+            f"Our credentials may not resolve customers ({answer}): "
+            'allow the action aws-marketplace:ResolveCustomer on the resource "*"'
+        )
+    if code == "DisabledApiException":
+        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}): change region_name")
+    if code in _THROTTLING_CODES:
+        return errors.ThrottledError(answer)
+    return errors.AwsUnavailableError(answer)
+
+
+def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
+    """What an error answer means to a call that botocore makes for credentials, such as AssumeRole."""
+    status, code, answer = _described(exc)
+    if code in _THROTTLING_CODES or status >= 500:
+        return errors.AwsUnavailableError(f"AWS did not give us credentials ({answer})")
+    if code in _ACCESS_CODES:
+        return errors.AccessDeniedError(
+            f"The role cannot be assumed ({answer}): check its trust policy, role_arn and role_external_id"
+        )
+    return errors.CredentialsError(f"AWS refused us credentials ({answer}): renew or correct those they are had by")
+
+
+def _described(exc: ClientError) -> tuple[int, str, str]:
+    metadata = exc.response["ResponseMetadata"]
+    status, code = metadata["HTTPStatusCode"], exc.response["Error"].get("Code", "")
+    request_id = metadata.get("RequestId", "none")
+    return status, code, f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"

@@ -207,5 +207,8 @@ def _is_path(text: str) -> bool:
 def _is_url(text: str, *schemes: str) -> bool:
     if not text.isprintable() or " " in text:
         return False
-    parts = urlsplit(text)
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
     return parts.scheme in schemes and bool(parts.netloc or (parts.scheme == "mailto" and parts.path))

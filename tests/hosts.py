@@ -114,9 +114,11 @@ HOSTS: tuple[Host, ...] = (fastapi_middleware, fastapi_mount, starlette_middlewa
 
 
 @asynccontextmanager
-async def browser(app: ASGIApp, *, raise_app_exceptions: bool = True) -> AsyncIterator[httpx2.AsyncClient]:
+async def browser(
+    app: ASGIApp, *, raise_app_exceptions: bool = True, root_path: str = ""
+) -> AsyncIterator[httpx2.AsyncClient]:
     """A browser that keeps cookies and follows no redirect, speaking to the app without a socket between."""
-    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=raise_app_exceptions)
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=raise_app_exceptions, root_path=root_path)
     async with httpx2.AsyncClient(transport=transport, base_url="https://app.example") as client:
         yield client
 

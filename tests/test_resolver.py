@@ -671,8 +671,8 @@ def test_a_role_is_assumed_again_before_its_credentials_expire(environment: pyte
 @pytest.mark.parametrize(
     ("response", "expected", "text"),
     [
-        (sts_failure("AccessDenied"), AccessDeniedError, "role_arn cannot be assumed (AssumeRole: AccessDenied"),
-        (sts_failure("ExpiredToken"), CredentialsError, "AWS refused our credentials (AssumeRole: ExpiredToken"),
+        (sts_failure("AccessDenied"), AccessDeniedError, "The role cannot be assumed (AssumeRole: AccessDenied"),
+        (sts_failure("ExpiredToken"), CredentialsError, "AWS refused us credentials (AssumeRole: ExpiredToken"),
         (sts_failure("ExpiredTokenException", 400), CredentialsError, "(AssumeRole: ExpiredTokenException"),
         (sts_failure("InvalidClientTokenId"), CredentialsError, "AssumeRole: InvalidClientTokenId"),
         (sts_failure("ServiceUnavailable", 503), AwsUnavailableError, "AssumeRole: ServiceUnavailable"),

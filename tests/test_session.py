@@ -146,10 +146,10 @@ def is_unreadable(*cookies: tuple[str, str] | str | bytes, session: Registration
     return session.registrations(connection) == [] and session.registration(connection, REGISTRATION.id) is None
 
 
-# The last character has two bits that base64 does not use.
+# The last character has two bits that base64 does not use, and its decoder takes '+/' for '-_'.
 @given(st.integers(0, len(VALUE) - 2), st.characters(max_codepoint=255))
 def test_a_cookie_with_another_character_in_it_does_not_count(position: int, character: str) -> None:
-    assume(VALUE[position] != character)
+    assume(VALUE[position] not in (character, {"+": "-", "/": "_"}.get(character)))
 
     assert is_unreadable((NAME, VALUE[:position] + character + VALUE[position + 1 :]))
 

@@ -1,0 +1,177 @@
+import functools
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+
+from starlette_marketplace import MarketplaceSettings, OverloadedError, ProductMismatchError
+from starlette_marketplace.hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
+from tests.fakes import CUSTOMER, FakeResolver
+from tests.hosts import HOSTS, LANDING, Host, browser, form
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=HOSTS, ids=lambda host: host.__name__)
+def host(request: pytest.FixtureRequest) -> Host:
+    made: Host = request.param
+    return made
+
+
+async def test_on_request_may_refuse_before_aws_is_asked(host: Host, settings: MarketplaceSettings) -> None:
+    seen: list[RegistrationRequested] = []
+    resolver = FakeResolver()
+
+    async def on_request(event: RegistrationRequested) -> Response | None:
+        seen.append(event)
+        return PlainTextResponse("slow down", 429) if len(seen) == 1 else None
+
+    async with browser(host(settings=settings, resolver=resolver, on_request=on_request)) as buyer:
+        response = await buyer.post(LANDING, data=form("good"), headers={"X-Forwarded-For": "192.0.2.1"})
+        assert (response.status_code, response.text) == (429, "slow down")
+        assert "set-cookie" not in response.headers
+        assert not resolver.calls
+        assert seen[0].request.headers["x-forwarded-for"] == "192.0.2.1"
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
+
+
+async def test_on_resolved_sees_who_came_and_may_choose_where_to_go(host: Host, settings: MarketplaceSettings) -> None:
+    seen: list[RegistrationResolved] = []
+
+    def on_resolved(event: RegistrationResolved) -> str:
+        seen.append(event)
+        return "/login?from=aws"
+
+    app = host(settings=settings, resolver=FakeResolver(), on_resolved=on_resolved)
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert (response.status_code, response.headers["location"]) == (303, "/login?from=aws")
+        assert (await buyer.get("/signup")).json()["id"] == seen[0].registration.id
+        as_json = await buyer.post(LANDING, json={"RegistrationToken": "good"})
+        assert as_json.json()["data"]["redirect_url"] == "/login?from=aws"
+    assert seen[0].registration.customer == CUSTOMER
+    assert seen[0].request.method == "POST"
+
+
+async def test_on_resolved_may_answer_itself_and_the_cookie_is_set(host: Host, settings: MarketplaceSettings) -> None:
+    async def on_resolved(_: RegistrationResolved) -> Response:
+        response = RedirectResponse("https://sso.example/start", 302)
+        response.set_cookie("own", "kept")
+        return response
+
+    app = host(settings=settings, resolver=FakeResolver(), on_resolved=on_resolved)
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert (response.status_code, response.headers["location"]) == (302, "https://sso.example/start")
+        assert response.headers["cache-control"] == "no-store"
+        assert len(response.headers.get_list("set-cookie")) == 2
+        assert (await buyer.get("/signup")).json() is not None
+
+
+async def test_on_resolved_that_refuses_leaves_no_registration(host: Host, settings: MarketplaceSettings) -> None:
+    def on_resolved(_: RegistrationResolved) -> Response:
+        return PlainTextResponse("not in your country", 451, headers={"Cache-Control": "private"})
+
+    app = host(settings=settings, resolver=FakeResolver(), on_resolved=on_resolved)
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert (response.status_code, response.headers["cache-control"]) == (451, "private")
+        assert "set-cookie" not in response.headers
+
+
+async def test_on_error_sees_the_failure_and_may_answer(host: Host, settings: MarketplaceSettings) -> None:
+    seen: list[RegistrationFailed] = []
+
+    def on_error(event: RegistrationFailed) -> Response | None:
+        seen.append(event)
+        return PlainTextResponse("our own page", event.error.status) if len(seen) == 1 else None
+
+    app = host(settings=settings, resolver=FakeResolver(), on_error=on_error)
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("junk"))
+        assert (response.status_code, response.text) == (400, "our own page")
+        response = await buyer.post(LANDING, data=form("junk"))
+        assert seen[1].reference in response.text
+        assert response.content == seen[1].response.body
+    assert seen[0].error.code == "INVALID_TOKEN"
+
+
+@pytest.mark.parametrize("hook", ["on_request", "on_resolved"])
+async def test_a_hook_that_raises_one_of_our_errors_refuses_with_its_page(
+    host: Host, settings: MarketplaceSettings, hook: str
+) -> None:
+    async def refuses(_: object) -> None:
+        raise OverloadedError("the host has had enough")
+
+    app = host(settings=settings, resolver=FakeResolver(), **{hook: refuses})
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert response.status_code == 503
+        assert "Try again" in response.text
+        assert "set-cookie" not in response.headers
+
+
+async def test_a_hook_may_raise_an_http_exception(host: Host, settings: MarketplaceSettings) -> None:
+    def on_request(_: RegistrationRequested) -> None:
+        raise HTTPException(429, "slow down", {"Retry-After": "7"})
+
+    async with browser(host(settings=settings, on_request=on_request)) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+        assert "slow down" in response.text
+
+
+class _Hooks:
+    """Hooks of every kind of callable; each tells in which thread it ran."""
+
+    def __init__(self) -> None:
+        self.threads: list[threading.Thread] = []
+
+    def plain(self, _: object, extra: object = None) -> None:
+        self.threads.append(threading.current_thread())
+
+    async def coroutine(self, _: object, extra: object = None) -> None:
+        self.threads.append(threading.current_thread())
+
+    def as_object(self, hook: Callable[..., Any], *, is_async: bool) -> Callable[..., Any]:
+        class Plain:
+            def __call__(self, event: object) -> Any:
+                return hook(event)
+
+        class Coroutine:
+            async def __call__(self, event: object) -> Any:
+                return await hook(event)
+
+        return Coroutine() if is_async else Plain()
+
+
+@pytest.mark.parametrize("is_async", [True, False])
+@pytest.mark.parametrize("kind", ["function", "partial", "object"])
+async def test_plain_hooks_run_in_a_thread_and_async_ones_in_the_loop(
+    settings: MarketplaceSettings, kind: str, is_async: bool
+) -> None:
+    hooks = _Hooks()
+    method = hooks.coroutine if is_async else hooks.plain
+    hook: Any = {
+        "function": method,
+        "partial": functools.partial(method, extra=1),
+        "object": hooks.as_object(method, is_async=is_async),
+    }[kind]
+    options = {"on_request": hook, "on_resolved": hook, "on_error": hook}
+    async with browser(HOSTS[0](settings=settings, resolver=FakeResolver(), **options)) as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
+        assert (await buyer.post(LANDING, data=form("junk"))).status_code == 400
+    assert len(hooks.threads) == 4
+    assert {thread is threading.current_thread() for thread in hooks.threads} == {is_async}
+
+
+async def test_an_error_of_on_error_reaches_the_host(host: Host, settings: MarketplaceSettings) -> None:
+    async def on_error(_: RegistrationFailed) -> None:
+        raise ProductMismatchError("raised where nobody turns it into a page")
+
+    async with browser(host(settings=settings, resolver=FakeResolver(), on_error=on_error)) as buyer:
+        with pytest.raises(ProductMismatchError):
+            await buyer.post(LANDING, data=form("junk"))

@@ -1,0 +1,97 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.testclient import TestClient
+
+from starlette_marketplace import Marketplace, MarketplaceSettings
+from starlette_marketplace.local import LocalMarketplace
+from tests.fakes import CUSTOMER, FakeResolver
+from tests.hosts import LANDING, browser, form
+
+pytestmark = pytest.mark.anyio
+
+OTHER = replace(CUSTOMER, license_arn="arn:other")
+
+
+def host(marketplace: Marketplace) -> Starlette:
+    async def registrations(request: Request) -> Response:
+        newest = marketplace.get_registration(request)
+        keys = [registration.customer.key for registration in marketplace.get_registrations(request)]
+        assert keys[:1] == ([newest.customer.key] if newest else [])
+        return JSONResponse(keys)
+
+    return Starlette(
+        routes=[Mount("/marketplace", routes=marketplace.routes), Route("/registrations", registrations)],
+    )
+
+
+async def test_two_agreements_of_one_account_live_side_by_side_newest_first(settings: MarketplaceSettings) -> None:
+    resolver = FakeResolver({"first": CUSTOMER, "second": OTHER})
+    async with browser(host(Marketplace(settings, resolver=resolver))) as buyer:
+        assert (await buyer.get("/registrations")).json() == []
+        expected: list[str] = []
+        for token, key in (("first", CUSTOMER.key), ("second", OTHER.key), ("first", CUSTOMER.key)):
+            await buyer.post(LANDING, data=form(token))
+            expected = [key, *(other for other in expected if other != key)]
+            assert (await buyer.get("/registrations")).json() == expected
+        assert len(buyer.cookies) == 2
+
+
+async def test_the_routes_have_a_name(settings: MarketplaceSettings) -> None:
+    app = host(Marketplace(settings))
+    assert app.url_path_for("marketplace-register") == LANDING
+
+
+@pytest.mark.parametrize("path", ["/marketplace/", "/marketplace/other"])
+async def test_a_mounted_marketplace_answers_its_own_address_only(settings: MarketplaceSettings, path: str) -> None:
+    app = Starlette(routes=[Mount("/marketplace", Marketplace(settings))])
+    async with browser(app) as buyer:
+        assert (await buyer.get(path)).status_code == 404
+        assert (await buyer.get(LANDING)).status_code == 200
+
+
+async def test_a_marketplace_that_is_mounted_deep_sends_on_below_the_outer_root_path(
+    settings: MarketplaceSettings,
+) -> None:
+    inner = Starlette(routes=[Mount("/marketplace", routes=Marketplace(settings, resolver=FakeResolver()).routes)])
+    app = Starlette(routes=[Mount("/tenants/{name}", inner)])
+    async with browser(app) as buyer:
+        response = await buyer.post("/tenants/acme" + LANDING, data=form("good"))
+        assert (response.status_code, response.headers["location"]) == (303, "/signup")
+
+
+async def test_settings_come_from_the_environment_when_none_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETPLACE_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("MARKETPLACE_PRODUCT_CODES", "a,b")
+    assert Marketplace().settings.product_codes == ("a", "b")
+
+
+async def test_startup_with_a_resolver_of_the_hosts_own_has_nothing_to_do(settings: MarketplaceSettings) -> None:
+    resolver = FakeResolver()
+    await Marketplace(settings, resolver=resolver).startup()
+    assert not resolver.calls
+
+
+def test_a_host_that_mounts_may_start_it_in_its_lifespan(
+    settings: MarketplaceSettings, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted = Marketplace(settings)
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        await mounted.startup()
+        # The client exists already, with the credentials of this moment.
+        monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+        yield
+        mounted.shutdown()
+
+    app = Starlette(routes=[Mount("/marketplace", mounted)], lifespan=lifespan)
+    with TestClient(app) as client:
+        token = marketplace.issue_token("new-product")
+        assert client.post(LANDING, data=form(token), follow_redirects=False).status_code == 303

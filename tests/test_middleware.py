@@ -1,0 +1,244 @@
+import logging
+import os
+from dataclasses import replace
+from typing import Annotated, Any
+
+import httpx2
+import pytest
+from fastapi import Depends, FastAPI, WebSocket
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Mount
+from starlette.testclient import TestClient
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from starlette_marketplace import (
+    ConfigurationError,
+    Marketplace,
+    MarketplaceMiddleware,
+    MarketplaceSettings,
+    Registration,
+    SettingsError,
+    complete_registration,
+    get_registration,
+    get_registration_by_id,
+)
+from tests.fakes import FakeResolver
+from tests.hosts import LANDING, browser, fastapi_middleware, form, starlette_middleware
+from tests.servers import serve
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in os.environ:
+        if name.startswith("MARKETPLACE_"):
+            monkeypatch.delenv(name)
+
+
+async def test_one_line_with_settings_from_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETPLACE_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("MARKETPLACE_PRODUCT_CODES", "p")
+    monkeypatch.setenv("MARKETPLACE_REGISTRATION_PATH", "/aws")
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware)
+    async with browser(app) as buyer:
+        assert (await buyer.get("/aws")).status_code == 200
+        assert (await buyer.get(LANDING)).status_code == 404
+
+
+async def test_everything_else_reaches_the_host_untouched(settings: MarketplaceSettings) -> None:
+    calls: list[tuple[Scope, Receive, Send]] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        calls.append((scope, receive, send))
+
+    async def receive() -> Any: ...
+    async def send(_: Any) -> None: ...
+
+    middleware = MarketplaceMiddleware(app, settings=settings)
+    for path in ("/", "/marketplace", LANDING + "er", "/other" + LANDING, LANDING + "//", LANDING + "/x"):
+        for kind in ("http", "websocket"):
+            scope: Scope = {"type": kind, "path": path, "headers": []}
+            await middleware(scope, receive, send)
+            assert calls.pop() == (scope, receive, send)
+    scope = {"type": "websocket", "path": LANDING, "headers": []}
+    await middleware(scope, receive, send)
+    assert calls.pop() == (scope, receive, send)
+
+
+def test_a_websocket_can_read_the_registration(settings: MarketplaceSettings) -> None:
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware, settings=settings, resolver=FakeResolver())
+
+    @app.websocket("/live")
+    async def live(websocket: WebSocket) -> None:
+        await websocket.accept()
+        registration = get_registration(websocket)
+        await websocket.send_text(registration.customer.key if registration else "nobody")
+        await websocket.close()
+
+    with TestClient(app, base_url="https://app.example") as client:
+        client.post(LANDING, data=form("good"), follow_redirects=False)
+        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
+        with client.websocket_connect("/live", headers={"cookie": cookie}) as websocket:
+            assert websocket.receive_text().startswith("arn:aws:license-manager")
+
+
+@pytest.mark.parametrize("root_path", ["", "/api", "/api/v1"])
+async def test_it_answers_below_the_root_path_and_sends_on_below_it(
+    settings: MarketplaceSettings, root_path: str
+) -> None:
+    app = starlette_middleware(settings=settings, resolver=FakeResolver())
+    async with browser(app, root_path=root_path) as buyer:
+        for path in (root_path + LANDING, LANDING):
+            response = await buyer.post(path, data=form("good"))
+            assert (response.status_code, response.headers["location"]) == (303, root_path + "/signup")
+
+
+async def test_a_root_path_that_only_looks_like_a_prefix_is_none(settings: MarketplaceSettings) -> None:
+    app = starlette_middleware(settings=settings, resolver=FakeResolver())
+    async with browser(app, root_path="/market") as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
+
+
+async def test_it_may_sit_in_an_app_that_is_mounted(settings: MarketplaceSettings) -> None:
+    inner = starlette_middleware(settings=settings, resolver=FakeResolver())
+    app = Starlette(routes=[Mount("/shop", inner)])
+    async with browser(app) as buyer:
+        response = await buyer.post("/shop" + LANDING, data=form("good"))
+        assert (response.status_code, response.headers["location"]) == (303, "/signup")
+        assert (await buyer.get("/shop/signup")).json() is not None
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 404
+
+
+async def test_a_marketplace_that_is_wired_already_can_be_given(settings: MarketplaceSettings) -> None:
+    marketplace = Marketplace(replace(settings, registration_path="/here"), resolver=FakeResolver())
+    app = MarketplaceMiddleware(PlainTextResponse("host"), marketplace)
+    async with browser(app) as buyer:
+        assert (await buyer.post("/here", data=form("good"))).status_code == 303
+
+
+def test_a_marketplace_and_options_together_are_refused(settings: MarketplaceSettings) -> None:
+    with pytest.raises(TypeError, match="not both"):
+        MarketplaceMiddleware(Starlette(), Marketplace(settings), settings=settings)
+
+
+@pytest.mark.parametrize("function", [get_registration, get_registration_by_id, complete_registration])
+def test_without_the_middleware_the_error_says_how_to_install_it(function: Any) -> None:
+    request = Request({"type": "http", "headers": []})
+    arguments = {get_registration: (), get_registration_by_id: ("x",), complete_registration: (Response(), None)}
+    with pytest.raises(RuntimeError, match=r"call app\.add_middleware\(MarketplaceMiddleware\)"):
+        function(request, *arguments[function])
+
+
+def test_the_dependency_adds_nothing_to_the_api_of_the_host(settings: MarketplaceSettings) -> None:
+    app = fastapi_middleware(settings=settings)
+    assert isinstance(app, FastAPI)
+    assert "parameters" not in app.openapi()["paths"]["/signup"]["get"]
+    assert "requestBody" not in app.openapi()["paths"]["/signup"]["get"]
+
+
+def test_a_plain_endpoint_can_depend_on_the_registration(settings: MarketplaceSettings) -> None:
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware, settings=settings, resolver=FakeResolver())
+
+    @app.get("/signup")
+    def signup(registration: Annotated[Registration | None, Depends(get_registration)]) -> str:
+        return registration.customer.aws_account_id if registration else "nobody"
+
+    with TestClient(app, base_url="https://app.example") as client:
+        assert client.get("/signup").json() == "nobody"
+        assert client.post(LANDING, data=form("good")).json() == "123456789012"
+
+
+# Starting
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_missing_settings_keep_the_server_from_starting(caplog: pytest.LogCaptureFixture) -> None:
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware)
+    with pytest.raises(RuntimeError), serve(app):
+        pass
+    assert "secret_key and secret_key_fallbacks must be at least 32 characters" in caplog.text
+    assert "in the environment the names begin with MARKETPLACE_" in caplog.text
+
+
+@pytest.mark.usefixtures("no_settings")
+async def test_missing_settings_are_an_error_of_every_request_where_lifespan_is_off() -> None:
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware)
+    async with browser(app) as buyer:
+        for path in ("/", LANDING):
+            with pytest.raises(SettingsError, match="secret_key"):
+                await buyer.get(path)
+
+
+@pytest.mark.usefixtures("no_settings")
+def test_missing_settings_are_an_error_in_a_test_client() -> None:
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware)
+    with pytest.raises(SettingsError, match="secret_key"), TestClient(app):
+        pass
+
+
+def test_an_unknown_profile_keeps_the_server_from_starting(
+    settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = fastapi_middleware(settings=replace(settings, profile_name="nobody-has-this-profile"))
+    with pytest.raises(RuntimeError), serve(app):
+        pass
+    assert "set profile_name to a profile of the AWS configuration files" in caplog.text
+    with pytest.raises(ConfigurationError), TestClient(app):
+        pass
+
+
+def test_missing_credentials_are_logged_and_the_host_still_serves(
+    settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in os.environ:
+        if name.startswith("AWS_"):
+            monkeypatch.delenv(name)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, os.devnull)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    with TestClient(fastapi_middleware(settings=settings), base_url="https://app.example") as client:
+        assert client.get("/signup").status_code == 200
+        assert client.post(LANDING, data=form("good")).status_code == 503
+    assert [record.levelno for record in caplog.records if record.name == "starlette_marketplace"] == [
+        logging.ERROR
+    ] * 2
+    assert "registrations will fail: No AWS credentials were found" in caplog.text
+
+
+def test_the_lifespan_of_the_host_runs_and_the_app_can_be_started_again(settings: MarketplaceSettings) -> None:
+    seen: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http":
+            await JSONResponse("host")(scope, receive, send)
+            return
+        for stage in ("startup", "shutdown"):
+            message = await receive()
+            seen.append(message["type"])
+            await send({"type": f"lifespan.{stage}.complete"})
+
+    middleware: ASGIApp = MarketplaceMiddleware(app, settings=settings, resolver=FakeResolver())
+    for _ in range(2):
+        with TestClient(middleware, base_url="https://app.example") as client:
+            assert client.get("/").json() == "host"
+            assert client.post(LANDING, data=form("good"), follow_redirects=False).status_code == 303
+    assert seen == ["lifespan.startup", "lifespan.shutdown"] * 2
+
+
+def test_a_host_that_knows_no_lifespan_is_served(settings: MarketplaceSettings) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        assert scope["type"] == "http", "this host knows http only"
+        await PlainTextResponse("host")(scope, receive, send)
+
+    with serve(MarketplaceMiddleware(app, settings=settings, resolver=FakeResolver())) as url:
+        assert httpx2.get(url).text == "host"
+        assert httpx2.post(url + LANDING, data=form("good")).status_code == 303
