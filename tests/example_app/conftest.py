@@ -38,11 +38,16 @@ def settings(
 
 
 @pytest.fixture
-def open_browser() -> Iterator[Callable[[], Browser]]:
+def app_url(settings: None) -> Iterator[str]:
+    with serve(create_app()) as url:
+        yield url
+
+
+@pytest.fixture
+def open_browser(app_url: str) -> Iterator[Callable[[], Browser]]:
     """Opens one browser after the other on the running app."""
     with ExitStack() as stack:
-        base_url = stack.enter_context(serve(create_app()))
-        yield lambda: stack.enter_context(closing(Browser(base_url)))
+        yield lambda: stack.enter_context(closing(Browser(app_url)))
 
 
 @pytest.fixture
