@@ -94,7 +94,10 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    bounded = Request(request.scope, receive)
+    # Some versions of the parser know the media type in lower case only.
+    parameters = request.headers["content-type"].partition(";")[2]
+    content_type = f"multipart/form-data;{parameters}".encode("latin-1")
+    bounded = Request({**request.scope, "headers": [(b"content-type", content_type)]}, receive)
     try:
         async with bounded.form(max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1) as form:
             return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
@@ -20,7 +21,7 @@ from .responses import error_page, json_error, json_success, landing_page, prefe
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.types import Receive, Scope, Send
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from .resolution import Resolutions
     from .session import RegistrationSession
@@ -51,7 +52,7 @@ class RegistrationEndpoint:
             return
         await response(scope, receive, send)
 
-    async def _respond(self, request: Request) -> Response:
+    async def _respond(self, request: Request) -> ASGIApp:
         match request.method:
             case "POST":
                 return await self._register(request)
@@ -63,7 +64,7 @@ class RegistrationEndpoint:
             case _:
                 return Response(status_code=405, headers=_ALLOW)
 
-    async def _register(self, request: Request) -> Response:
+    async def _register(self, request: Request) -> ASGIApp:
         token = None
         try:
             form = await read_form(request, max_body_size=self.settings.max_body_size)
@@ -83,16 +84,37 @@ class RegistrationEndpoint:
         except MarketplaceError as error:
             return await self._fail(request, error, token)
         response = answer if isinstance(answer, Response) else self._send_on(request, registration, answer)
-        response.headers.setdefault("Cache-Control", "no-store")
-        if response.status_code < 400:
-            self.session.set(response, registration)
         logger.info(
             "AWS Marketplace registration of account %s, product %s",
             masked(customer.aws_account_id),
             customer.product_code,
             extra={"registration_id": registration.id},
         )
-        return response
+        return self._remembering(response, registration)
+
+    def _remembering(self, response: Response, registration: Registration) -> ASGIApp:
+        """`response` with the cookie of `registration`.
+
+        The response itself is left as it is: a hook may answer every buyer with the same one, and none may get the
+        cookie of another.
+        """
+        cookie = Response()
+        if response.status_code < 400:
+            self.session.set(cookie, registration)
+
+        async def app(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_with_cookie(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    headers = MutableHeaders(raw=list(message["headers"]))
+                    headers.setdefault("Cache-Control", "no-store")
+                    for value in cookie.headers.getlist("set-cookie"):
+                        headers.append("Set-Cookie", value)
+                    message = {**message, "headers": headers.raw}
+                await send(message)
+
+            await response(scope, receive, send_with_cookie)
+
+        return app
 
     def _accepts(self, product_code: str) -> bool:
         accepted = self.settings.product_codes

@@ -1,6 +1,7 @@
 import functools
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -69,6 +70,22 @@ async def test_on_resolved_may_answer_itself_and_the_cookie_is_set(host: Host, s
         assert response.headers["cache-control"] == "no-store"
         assert len(response.headers.get_list("set-cookie")) == 2
         assert (await buyer.get("/signup")).json() is not None
+
+
+async def test_a_response_that_a_hook_gives_to_all_buyers_gives_nobody_the_cookie_of_another(
+    host: Host, settings: MarketplaceSettings
+) -> None:
+    same = RedirectResponse("/welcome", 303)
+    other = replace(CUSTOMER, license_arn="arn:other")
+    resolver = FakeResolver({"good": CUSTOMER, "other": other})
+    app = host(settings=settings, resolver=resolver, on_resolved=lambda _: same)
+    keys = []
+    for token in ("good", "other"):
+        async with browser(app) as buyer:
+            response = await buyer.post(LANDING, data=form(token))
+            assert len(response.headers.get_list("set-cookie")) == 1
+            keys.append((await buyer.get("/signup")).json()["customer"]["license_arn"])
+    assert keys == [CUSTOMER.license_arn, "arn:other"]
 
 
 async def test_on_resolved_that_refuses_leaves_no_registration(host: Host, settings: MarketplaceSettings) -> None:
