@@ -2,8 +2,10 @@
 
 import logging
 import re
+import socket
 from dataclasses import replace
 from html.parser import HTMLParser
+from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -15,6 +17,7 @@ from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import FakeResolver
 from tests.hosts import HOSTS, LANDING, Host, browser, form
+from tests.servers import serve
 
 pytestmark = pytest.mark.anyio
 
@@ -171,6 +174,23 @@ async def test_aws_is_asked_once_also_when_the_first_of_a_hundred_callers_leaves
                 assert statuses == []
         assert statuses == [303] * 99
         assert resolver.calls == {"good": 1}
+
+
+def test_a_buyer_who_closes_the_tab_while_aws_is_asked_finds_the_answer_on_coming_back(
+    host: Host, settings: MarketplaceSettings
+) -> None:
+    resolver = FakeResolver()
+    body = b"x-amzn-marketplace-token=good"
+    head = f"POST {LANDING} HTTP/1.1\r\nHost: app.example\r\nContent-Type: application/x-www-form-urlencoded\r\n"
+    with serve(host(settings=settings, resolver=resolver)) as url:
+        address = urlsplit(url)
+        with resolver.held():
+            with socket.create_connection((str(address.hostname), address.port or 0)) as connection:
+                connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+                resolver.called.acquire()
+        response = httpx2.post(url + LANDING, data=form("good"))
+    assert response.status_code == 303
+    assert resolver.calls == {"good": 1}
 
 
 async def test_the_host_answers_others_while_aws_takes_its_time(
