@@ -184,10 +184,10 @@ def test_a_buyer_who_closes_the_tab_while_aws_is_asked_finds_the_answer_on_comin
     head = f"POST {LANDING} HTTP/1.1\r\nHost: app.example\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with serve(host(settings=settings, resolver=resolver)) as url:
         address = urlsplit(url)
-        with resolver.held():
-            with socket.create_connection((str(address.hostname), address.port or 0)) as connection:
-                connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-                resolver.called.acquire()
+        there = (str(address.hostname), address.port or 0)
+        with resolver.held(), socket.create_connection(there) as connection:
+            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+            resolver.called.acquire()
         response = httpx2.post(url + LANDING, data=form("good"))
     assert response.status_code == 303
     assert resolver.calls == {"good": 1}
