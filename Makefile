@@ -1,4 +1,4 @@
-# `make help` lists the targets. They share one virtual environment, .venv, which is made anew when pyproject.toml changes.
+# `make help` lists the targets. They share one virtual environment, .venv, which is brought up to date when pyproject.toml changes.
 
 PYTHON ?= python3
 BIN := .venv/bin

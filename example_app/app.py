@@ -6,6 +6,7 @@ Start it with `make demo`, or with `uvicorn --factory example_app.app:create_app
 
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -64,7 +65,10 @@ def is_linked(db: Session, registration: Registration | None) -> bool:
 def refuse_cross_site_posts(request: Request) -> None:
     # SameSite=Lax keeps our cookies away from foreign forms; this also stops a foreign form from logging a visitor in
     # as somebody else. The POST from AWS Marketplace never gets here: the middleware has answered it before.
-    if request.method == "POST" and request.headers.get("Sec-Fetch-Site") == "cross-site":
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None:  # an older browser
+        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
+    if request.method == "POST" and site == "cross-site":
         raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 

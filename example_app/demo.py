@@ -73,15 +73,18 @@ def is_busy(port: int) -> bool:
 
 
 def demo_environment(marketplace_url: str, database: Path) -> dict[str, str]:
-    # Nothing of the user's own AWS account may reach the demo.
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "MARKETPLACE_"))}
+    # Nothing of the user's own AWS account may reach the demo, and nothing of the demo a proxy.
+    inherited = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("AWS_", "MARKETPLACE_")) and not name.lower().endswith("_proxy")
+    }
     return inherited | {
         "AWS_ACCESS_KEY_ID": "demo-only",
         "AWS_SECRET_ACCESS_KEY": "demo-only",
         "AWS_CONFIG_FILE": os.devnull,
         "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
         "AWS_EC2_METADATA_DISABLED": "true",
-        "NO_PROXY": "localhost,127.0.0.1",
         "DATABASE_URL": f"sqlite:///{database.resolve()}",
         "SESSION_SECRET": "demo-only-session-secret-never-use-it-elsewhere",
         "SESSION_HTTPS_ONLY": "false",

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import argparse
 import errno
+import secrets
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -22,6 +23,8 @@ For your app to ask this marketplace instead of AWS, start it with:
   export AWS_ENDPOINT_URL_MARKETPLACE_METERING=http://localhost:{port}
   export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
   export MARKETPLACE_PRODUCT_CODES={product_codes}
+  export MARKETPLACE_SECRET_KEY={secret_key}
+  export MARKETPLACE_HTTPS_ONLY=false
 
 In code, the first of these is the setting endpoint_url. Ctrl-C closes the marketplace.
 """
@@ -79,6 +82,7 @@ def _local(arguments: argparse.Namespace) -> int:
         port=listeners[0].getsockname()[1],
         registration_url=arguments.app,
         product_codes=",".join(PRODUCT_CODES),
+        secret_key=secrets.token_urlsafe(32),
     )
     run(LocalMarketplace(arguments.app), listeners, on_ready=lambda: print(ready, flush=True))
     return 0

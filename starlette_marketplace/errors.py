@@ -192,7 +192,7 @@ class AccessDeniedError(ConfigurationError):
 
 
 class RegionError(ConfigurationError):
-    """`region_name` is not one where AWS Marketplace Metering can be called."""
+    """The AWS region is not the name of one."""
 
     code = "REGION"
 

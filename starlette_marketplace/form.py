@@ -6,6 +6,7 @@ Parsers' errors are not chained: they hold the body, and with it the token.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -31,8 +32,9 @@ _TOKEN_FIELD = _PREFIX + "token"
 _OFFER_TYPE_FIELD = _PREFIX + "offer-type"
 _JSON_TOKEN_FIELD = "RegistrationToken"  # noqa: S105 - the name of the field, not a token
 _MAX_FIELDS = 100
-_MAX_HINTS = 10
-_MAX_HINT_LENGTH = 256
+# They travel in the cookie: without a limit, a few registrations would make requests larger than servers take.
+_MAX_HINTS_LENGTH = 512
+_HINT_NAME = re.compile(_PREFIX + "[a-z0-9-]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,11 @@ class RegistrationForm:
     token: str
     free_trial: bool
     hints: Mapping[str, str]
+
+    @property
+    def fields(self) -> dict[str, str]:
+        """The fields to send when the buyer tries again."""
+        return {_TOKEN_FIELD: self.token, **self.hints}
 
     def __repr__(self) -> str:
         return f"RegistrationForm(free_trial={self.free_trial!r}, hints={self.hints!r})"
@@ -143,9 +150,10 @@ def _registration_form(fields: list[tuple[str, str]]) -> RegistrationForm:
     if not (token.isascii() and token.isprintable()):
         raise MalformedRequestError("the registration token has characters that no token has")
     hints: dict[str, str] = {}
+    room = _MAX_HINTS_LENGTH
     for name, value in fields:
-        is_hint = name.startswith(_PREFIX) and name != _TOKEN_FIELD
-        usable = len(name) + len(value) <= _MAX_HINT_LENGTH and (name + value).isprintable()
-        if is_hint and usable and len(hints) < _MAX_HINTS:
-            hints.setdefault(name, value)
+        is_hint = name != _TOKEN_FIELD and _HINT_NAME.fullmatch(name) and value.isprintable()
+        if is_hint and name not in hints and len(name) + len(value) <= room:
+            hints[name] = value
+            room -= len(name) + len(value)
     return RegistrationForm(token=token, free_trial=hints.get(_OFFER_TYPE_FIELD) == "free-trial", hints=hints)

@@ -1,13 +1,13 @@
 """The hooks by which a host takes part in a registration.
 
 Each takes one frozen event, and may be a plain function or an async one. Plain ones run in a thread of the host's pool.
-A hook that raises a `MarketplaceError` refuses the buyer with the page of that error. Any other exception goes on to
-the host's own error handling; the resolution stays cached, so that trying again works.
+`on_request` and `on_resolved` may raise a `MarketplaceError` to refuse the buyer with the page of that error. Any other
+exception, and all of `on_error`, go on to the host's own error handling; the resolution stays cached, so that trying
+again works.
 """
 
 from __future__ import annotations
 
-import functools
 import inspect
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -100,15 +100,16 @@ def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awai
     """`hook` as an async function; without a hook, one that answers None."""
     if hook is None:
         return _no_hook
-    function = hook
-    while isinstance(function, functools.partial):
-        function = function.func
-    if inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None)):  # noqa: B004
+    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
         return cast("Callable[[E], Awaitable[R]]", hook)
-    plain = cast("Callable[[E], R]", hook)
+
+    def call(event: E) -> list[R | Awaitable[R]]:
+        # In a list, as trio takes a coroutine that comes out of a thread for a mistake.
+        return [hook(event)]
 
     async def in_thread(event: E) -> R:
-        return await run_in_threadpool(plain, event)
+        [answer] = await run_in_threadpool(call, event)
+        return cast("R", await answer if inspect.isawaitable(answer) else answer)
 
     return in_thread
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from starlette.routing import Route, Router
 
-from .errors import CredentialsError
+from .errors import MarketplaceError, RegionError, SettingsError
 from .hooks import OnError, OnRequest, OnResolved, as_async
 from .registration import RegistrationEndpoint
 from .resolution import Resolutions, SharedCache
@@ -37,6 +38,8 @@ class Marketplace:
         on_error: Called when a registration fails.
 
     Attributes:
+        settings: The settings in force.
+        endpoint: The landing URL as an ASGI app, whatever its path.
         routes: For `Mount("/marketplace", routes=marketplace.routes)`.
 
     Raises:
@@ -65,9 +68,10 @@ class Marketplace:
             on_resolved=as_async(on_resolved),
             on_error=as_async(on_error),
         )
+        mounted = replace(self.endpoint, is_mounted=True)
         self.routes = [
-            Route("/register", self.endpoint, name="marketplace-register"),
-            Route("/register/", self.endpoint, include_in_schema=False),
+            Route("/register", mounted, name="marketplace-register"),
+            Route("/register/", mounted, include_in_schema=False),
         ]
         self._router = Router(self.routes)
 
@@ -79,15 +83,19 @@ class Marketplace:
         """Get ready for the first buyer, which creates the boto3 client.
 
         The middleware calls it when the server starts. Hosts that mount may call it in their lifespan; without it the
-        first buyer waits a moment longer. Missing AWS credentials are logged, not raised: the host still serves.
+        first buyer waits a moment longer. What is wrong with AWS or its configuration, such as missing credentials, is
+        logged and not raised: the host still serves.
 
         Raises:
-            ConfigurationError: A setting does not fit the AWS configuration.
+            SettingsError: A setting does not fit the AWS configuration.
+            RegionError: The region is not the name of one.
         """
         if isinstance(self._resolver, AwsResolver):
             try:
                 await self._resolutions.run(self._resolver.connect)
-            except CredentialsError as error:
+            except (SettingsError, RegionError):
+                raise
+            except MarketplaceError as error:
                 logger.error("AWS Marketplace registrations will fail: %s", error)
 
     def shutdown(self) -> None:

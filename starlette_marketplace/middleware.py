@@ -9,7 +9,7 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 # FastAPI reads the annotations of get_registration when the host starts.
 from starlette.requests import HTTPConnection
 
-from .errors import ConfigurationError, SettingsError
+from .errors import SettingsError
 from .marketplace import Marketplace
 
 if TYPE_CHECKING:
@@ -66,8 +66,6 @@ class MarketplaceMiddleware:
             return
         path = self._marketplace.settings.registration_path
         self._paths = (path, path + "/")
-        # Middleware stands outside of the host's handling of HTTPException, which a hook may raise.
-        self._endpoint = ExceptionMiddleware(self._marketplace.endpoint)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer what is ours, pass on what is not."""
@@ -75,12 +73,19 @@ class MarketplaceMiddleware:
             await self._lifespan(scope, receive, send)
             return
         if self._error is not None:
-            raise self._error
+            raise SettingsError(*self._error.args)
         scope[_SCOPE_KEY] = self._marketplace
         if scope["path"].endswith(self._paths) and scope["type"] == "http" and _route_path(scope) in self._paths:
-            await self._endpoint(scope, receive, send)
+            await self._answer(scope, receive, send)
         else:
             await self._app(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # Middleware stands outside of where Starlette handles the exceptions that a hook may raise. Those of the server
+        # it handles further out, and that stays so.
+        handlers = getattr(scope.get("app"), "exception_handlers", {})
+        inner = {kind: handler for kind, handler in handlers.items() if kind not in (500, Exception)}
+        await ExceptionMiddleware(self._marketplace.endpoint, inner)(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         messages = [await receive()]
@@ -88,7 +93,8 @@ class MarketplaceMiddleware:
             if self._error is not None:
                 raise self._error
             await self._marketplace.startup()
-        except ConfigurationError as error:
+        except Exception as error:
+            # Without this message servers take the exception for a host that has no lifespan, and skip the host's own.
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             raise
 
@@ -144,5 +150,5 @@ def _marketplace(connection: HTTPConnection) -> Marketplace:
 def _route_path(scope: Scope) -> str:
     """The path below root_path, which ASGI servers put in front of it."""
     path: str = scope["path"]
-    root_path: str = scope.get("root_path", "")
+    root_path: str = scope.get("root_path", "").rstrip("/")
     return path[len(root_path) :] if path.startswith(root_path + "/") else path

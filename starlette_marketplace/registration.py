@@ -14,7 +14,7 @@ from starlette.responses import RedirectResponse, Response
 
 from .customer import Registration, masked
 from .errors import ConfigurationError, MarketplaceError, ProductMismatchError, UnavailableError
-from .form import read_form
+from .form import RegistrationForm, read_form
 from .hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
 from .responses import error_page, json_error, json_success, landing_page, prefers_json
 
@@ -34,7 +34,11 @@ _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RegistrationEndpoint:
-    """The ASGI app behind the landing URL, whatever its path."""
+    """The ASGI app behind the landing URL, whatever its path.
+
+    Attributes:
+        is_mounted: Whether `root_path` is that of a mount, and the app's own is one or more mounts further out.
+    """
 
     settings: MarketplaceSettings
     resolutions: Resolutions
@@ -42,6 +46,7 @@ class RegistrationEndpoint:
     on_request: Callable[[RegistrationRequested], Awaitable[Response | None]]
     on_resolved: Callable[[RegistrationResolved], Awaitable[Response | str | None]]
     on_error: Callable[[RegistrationFailed], Awaitable[Response | None]]
+    is_mounted: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request to the landing URL."""
@@ -65,14 +70,13 @@ class RegistrationEndpoint:
                 return Response(status_code=405, headers=_ALLOW)
 
     async def _register(self, request: Request) -> ASGIApp:
-        token = None
+        form = None
         try:
             form = await read_form(request, max_body_size=self.settings.max_body_size)
-            token = form.token
             refusal = await self.on_request(RegistrationRequested(request))
             if refusal is not None:
                 return refusal
-            customer = await self.resolutions.resolve(token)
+            customer = await self.resolutions.resolve(form.token)
             if not self._accepts(customer.product_code):
                 raise ProductMismatchError(
                     f"the token is for product code {customer.product_code}, which product_codes does not list"
@@ -82,15 +86,17 @@ class RegistrationEndpoint:
             )
             answer = await self.on_resolved(RegistrationResolved(request, registration))
         except MarketplaceError as error:
-            return await self._fail(request, error, token)
+            return await self._fail(request, error, form)
         response = answer if isinstance(answer, Response) else self._send_on(request, registration, answer)
+        is_refused = response.status_code >= 400
         logger.info(
-            "AWS Marketplace registration of account %s, product %s",
+            "AWS Marketplace registration %s: account %s, product %s",
+            "refused by on_resolved" if is_refused else "begun",
             masked(customer.aws_account_id),
             customer.product_code,
             extra={"registration_id": registration.id},
         )
-        return self._remembering(response, registration)
+        return response if is_refused else self._remembering(response, registration)
 
     def _remembering(self, response: Response, registration: Registration) -> ASGIApp:
         """`response` with the cookie of `registration`.
@@ -99,16 +105,14 @@ class RegistrationEndpoint:
         cookie of another.
         """
         cookie = Response()
-        if response.status_code < 400:
-            self.session.set(cookie, registration)
+        self.session.set(cookie, registration)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_with_cookie(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     headers = MutableHeaders(raw=list(message["headers"]))
-                    headers.setdefault("Cache-Control", "no-store")
-                    for value in cookie.headers.getlist("set-cookie"):
-                        headers.append("Set-Cookie", value)
+                    headers["Cache-Control"] = "no-store"
+                    headers.append("Set-Cookie", cookie.headers["set-cookie"])
                     message = {**message, "headers": headers.raw}
                 await send(message)
 
@@ -123,14 +127,14 @@ class RegistrationEndpoint:
     def _send_on(self, request: Request, registration: Registration, url: str | None) -> Response:
         location = self.settings.signup_url if url is None else url
         if location.startswith("/"):
-            scope = request.scope
-            # Under Starlette's Mount, root_path is that of the mount, and app_root_path the one outside.
-            location = scope.get("app_root_path", scope.get("root_path", "")) + location
+            # Starlette's Mount keeps the root path of the outermost app.
+            root_path = request.scope.get("app_root_path" if self.is_mounted else "root_path", "")
+            location = root_path.rstrip("/") + location
         if prefers_json(request):
             return json_success({"id": registration.id, "redirect_url": location, **registration.to_dict()})
         return RedirectResponse(location, status_code=303)
 
-    async def _fail(self, request: Request, error: MarketplaceError, token: str | None) -> Response:
+    async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> Response:
         reference = secrets.token_hex(4).upper()
         logger.log(
             logging.ERROR
@@ -147,5 +151,5 @@ class RegistrationEndpoint:
         if prefers_json(request):
             response = json_error(error)
         else:
-            response = error_page(error, reference=reference, token=token, support_url=self.settings.support_url)
+            response = error_page(error, reference=reference, form=form, support_url=self.settings.support_url)
         return await self.on_error(RegistrationFailed(request, error, reference, response)) or response

@@ -6,7 +6,6 @@ deadline and in its own event loop. Whoever leaves, it finishes and is kept.
 
 from __future__ import annotations
 
-import copy
 import functools
 import hashlib
 import hmac
@@ -17,7 +16,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -32,6 +31,8 @@ if TYPE_CHECKING:
     from .settings import MarketplaceSettings
 
 logger = logging.getLogger("starlette_marketplace")
+
+T = TypeVar("T", bound=MarketplaceError)
 
 
 class SharedCache(Protocol):
@@ -118,7 +119,7 @@ class Resolutions:
         outcome = await self._land(found) if isinstance(found, Future) else found
         if isinstance(outcome, MarketplaceError):
             # A copy for each caller: one exception raised by many would gather all their tracebacks.
-            raise copy.copy(outcome) from outcome.__cause__
+            raise _copy(outcome) from outcome.__cause__
         return outcome
 
     def close(self) -> None:
@@ -173,7 +174,7 @@ class Resolutions:
             error = None if future.cancelled() else future.exception()
             if isinstance(error, TokenError):
                 # Without its traceback, which would keep the token and the request alive.
-                self._outcomes[key] = copy.copy(error)
+                self._outcomes[key] = _copy(error)
             elif error is None and not future.cancelled():
                 self._outcomes[key] = future.result()
 
@@ -222,6 +223,13 @@ class Resolutions:
             if lock is not None:
                 with _passed_over("unlock"):
                     lock.__exit__(None, None, None)
+
+
+def _copy(error: T) -> T:
+    # Not by copy.copy, which calls the constructor: a host's own error may have another one.
+    new = type(error).__new__(type(error), *error.args)
+    new.__dict__.update(error.__dict__)
+    return new
 
 
 @contextmanager

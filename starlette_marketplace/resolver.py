@@ -8,7 +8,8 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
@@ -69,9 +70,15 @@ class AwsResolver:
     https://docs.aws.amazon.com/marketplace/latest/APIReference/API_marketplace-metering_ResolveCustomer.html
     """
 
-    def __init__(self, settings: MarketplaceSettings) -> None:
+    # Credentials that AWS refuses may have been renewed since, in a file or in the environment, and only a new client
+    # looks there again. Making one takes some tens of milliseconds, so not for every buyer.
+    _RENEW_AFTER = 10.0
+
+    def __init__(self, settings: MarketplaceSettings, *, timer: Callable[[], float] = time.monotonic) -> None:
         self._settings = settings
+        self._timer = timer
         self._client: Any = None
+        self._made_at = 0.0
         self._lock = threading.Lock()
 
     def connect(self) -> None:
@@ -82,9 +89,7 @@ class AwsResolver:
             RegionError: The region is not the name of one.
             CredentialsError: There are no AWS credentials; the next call looks again.
         """
-        with self._lock:
-            if self._client is None:
-                self._client = _make_client(self._settings)
+        self._connected()
 
     def resolve(self, token: str) -> MarketplaceCustomer:
         """The customer of `token`, by one call to AWS and its retries.
@@ -92,13 +97,28 @@ class AwsResolver:
         Raises:
             MarketplaceError: A `TokenError`, `UnavailableError` or `ConfigurationError`; its cause is botocore's error.
         """
-        self.connect()
+        client = self._connected()
         try:
-            answer = self._client.resolve_customer(RegistrationToken=token)
+            answer = client.resolve_customer(RegistrationToken=token)
         except Exception as exc:  # noqa: BLE001 - more comes out of botocore than its own errors.
+            error = _error(exc)
+            if isinstance(error, errors.CredentialsError):
+                self._forget(client)
             # AWS may quote what it was sent; then its exception may go no further.
-            raise _error(exc) from (None if token in str(exc) else exc)
+            raise error from (None if token in str(exc) else exc)
         return _customer(answer)
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = _make_client(self._settings)
+                self._made_at = self._timer()
+            return self._client
+
+    def _forget(self, client: Any) -> None:
+        with self._lock:
+            if self._client is client and self._timer() - self._made_at >= self._RENEW_AFTER:
+                self._client = None
 
 
 def _make_client(settings: MarketplaceSettings) -> Any:
@@ -109,21 +129,24 @@ def _make_client(settings: MarketplaceSettings) -> Any:
     try:
         session = _make_session(settings)
         region = settings.region_name or session.get_config_variable("region") or "us-east-1"
-        if settings.role_arn is not None:
-            session = _assume_role(session, settings.role_arn, settings, region)
-        client = boto3.Session(botocore_session=session).client(
+        caller = session if settings.role_arn is None else _assume_role(session, settings.role_arn, settings, region)
+        client = boto3.Session(botocore_session=caller).client(
             "meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url
         )
+        credentials = session.get_credentials()
     except ProfileNotFound as exc:
         raise errors.SettingsError(f"{exc}: set profile_name to a profile of the AWS configuration files") from exc
     except InvalidRegionError as exc:
         raise errors.RegionError("The AWS region is not the name of one: set region_name, such as us-east-1") from exc
     except Exception as exc:
         raise _error(exc) from exc
-    if session.get_credentials() is None:
+    if credentials is None:
         raise errors.CredentialsError(
             "No AWS credentials were found: give the host a role or a profile of the seller account"
         )
+    known = (session.get_available_regions("meteringmarketplace", partition) for partition in ("aws", "aws-cn"))
+    if ".amazonaws." in client.meta.endpoint_url and not any(region in regions for regions in known):
+        logger.warning("AWS Marketplace Metering is not known to be in the region %s: set region_name", region)
     answer = client.meta.service_model.operation_model("ResolveCustomer").output_shape
     if "Metadata" not in answer.members:
         logger.warning(
@@ -159,16 +182,13 @@ def _assume_role(source: Session, role_arn: str, settings: MarketplaceSettings, 
         CredentialResolver,
         DeferredRefreshableCredentials,
     )
-    from botocore.exceptions import NoCredentialsError
 
+    credentials = source.get_credentials()
     extra = {"RoleSessionName": "starlette-marketplace"}
     if settings.role_external_id is not None:
         extra["ExternalId"] = settings.role_external_id
 
     def fetch() -> Mapping[str, Any]:
-        credentials = source.get_credentials()
-        if credentials is None:
-            raise NoCredentialsError
         create_client = functools.partial(source.create_client, region_name=region)
         fetcher = AssumeRoleCredentialFetcher(create_client, credentials, role_arn, extra_args=extra)
         return fetcher.fetch_credentials()
@@ -223,7 +243,7 @@ def _error(exc: Exception) -> errors.MarketplaceError:
         return errors.CredentialsError(f"No AWS credentials could be had ({reason}): renew or correct them")
     if isinstance(exc, (exceptions.BotoCoreError, ValueError, OSError)):
         return errors.ConfigurationError(f"The AWS configuration cannot be used ({reason}): correct it")
-    return errors.AwsUnavailableError(f"AWS gave an answer that cannot be read ({reason})")
+    return errors.AwsUnavailableError(f"The call to AWS failed in an unknown way ({reason})")
 
 
 def _answered_error(exc: ClientError) -> errors.MarketplaceError:

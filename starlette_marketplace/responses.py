@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from .errors import MarketplaceError
+    from .form import RegistrationForm
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b2533; --muted: #566275; --page: #f3f5f9; --card: #fff; --line: #dde3ec;
@@ -60,15 +61,17 @@ def landing_page(support_url: str | None) -> Response:
     return _page("Set up your account from AWS Marketplace", body, support_url=support_url)
 
 
-def error_page(error: MarketplaceError, *, reference: str, token: str | None, support_url: str | None) -> Response:
-    """The page of `error`. With the token of an error that may pass, it has a button that sends the token again."""
+def error_page(
+    error: MarketplaceError, *, reference: str, form: RegistrationForm | None, support_url: str | None
+) -> Response:
+    """The page of `error`. With the form of an error that may pass, it has a button that sends the form again."""
     body = f"<p>{escape(error.message)}</p>"
-    if error.status == 503 and token is not None:
-        body += (
-            '<form method="post">'
-            f'<input type="hidden" name="x-amzn-marketplace-token" value="{escape(token)}">'
-            '<button type="submit">Try again</button></form>'
+    if error.status == 503 and form is not None:
+        inputs = "".join(
+            f'<input type="hidden" name="{escape(name)}" value="{escape(value)}">'
+            for name, value in form.fields.items()
         )
+        body += f'<form method="post">{inputs}<button type="submit">Try again</button></form>'
     else:
         body += _FRESH_LINK
     return _page(error.title, body, support_url=support_url, error=error, reference=reference)

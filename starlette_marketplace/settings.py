@@ -79,6 +79,9 @@ class MarketplaceSettings:
     max_body_size: int = 16_384
 
     def __post_init__(self) -> None:
+        for setting in fields(self):
+            holds, kind = _KINDS[str(setting.type)]
+            self._check(holds(getattr(self, setting.name)), f"{setting.name} must be {kind}")
         self._split("secret_key_fallbacks")
         self._split("product_codes")
         self._check(
@@ -169,6 +172,19 @@ class MarketplaceSettings:
         if not holds:
             raise SettingsError(sentence)
 
+
+def _is_strings(value: object) -> bool:
+    return isinstance(value, str) or (isinstance(value, tuple | list) and all(isinstance(part, str) for part in value))
+
+
+_KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "bool": (lambda value: isinstance(value, bool), "True or False"),
+    "int": (lambda value: isinstance(value, int) and not isinstance(value, bool), "a whole number"),
+    "float": (lambda value: isinstance(value, int | float) and not isinstance(value, bool), "a number"),
+    "str": (lambda value: isinstance(value, str), "a string"),
+    "str | None": (lambda value: isinstance(value, str | None), "a string or None"),
+    "tuple[str, ...] | str": (_is_strings, "a list of strings, or one string with commas"),
+}
 
 _LEAST: dict[str, float] = {
     "connect_timeout": 0.001,

@@ -349,20 +349,30 @@ async def test_hints_are_the_other_fields_of_aws() -> None:
     assert (await read(json.dumps(fields | {"x-amzn-marketplace-a": 5}).encode(), JSON)).hints == hints
 
 
-async def test_hints_are_few_and_short_and_the_first_of_a_name_counts() -> None:
-    long = "x-amzn-marketplace-long"
+async def test_hints_are_512_characters_at_most_and_the_first_of_a_name_counts() -> None:
+    long, short = "x-amzn-marketplace-long", "x-amzn-marketplace-short"
     fields = [
         ("x-amzn-marketplace-token", TOKEN),
-        (long, "a" * (257 - len(long))),
-        (long, "a" * (256 - len(long))),
+        (long, "a" * (513 - len(long))),
+        (long, "a" * (512 - len(long) - len(short) - 1)),
         (long, "b"),
-        *[(f"x-amzn-marketplace-{number}", "a") for number in range(50)],
+        *[(f"x-amzn-marketplace-{number}", "a" * 9) for number in range(20)],
+        (short, "c"),
     ]
 
     hints = (await read(urlencode(fields).encode())).hints
 
-    assert list(hints) == [long, *[f"x-amzn-marketplace-{number}" for number in range(9)]]
-    assert hints[long] == "a" * (256 - len(long))
+    assert list(hints) == [long, short]
+    assert len(long) + len(hints[long]) + len(short) + len(hints[short]) == 512
+
+
+@pytest.mark.parametrize(
+    "name", ["x-amzn-marketplace-token ", "x-amzn-marketplace-", "x-amzn-marketplace-\u00e9", "X-a"]
+)
+async def test_other_names_are_no_hints(name: str) -> None:
+    form = await read(urlencode([("x-amzn-marketplace-token", TOKEN), (name, "a")]).encode())
+
+    assert form.hints == {}
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
 from starlette_marketplace import MarketplaceSettings, OverloadedError, ProductMismatchError
@@ -59,7 +60,7 @@ async def test_on_resolved_sees_who_came_and_may_choose_where_to_go(host: Host, 
 
 async def test_on_resolved_may_answer_itself_and_the_cookie_is_set(host: Host, settings: MarketplaceSettings) -> None:
     async def on_resolved(_: RegistrationResolved) -> Response:
-        response = RedirectResponse("https://sso.example/start", 302)
+        response = RedirectResponse("https://sso.example/start", 302, {"Cache-Control": "public"})
         response.set_cookie("own", "kept")
         return response
 
@@ -88,7 +89,11 @@ async def test_a_response_that_a_hook_gives_to_all_buyers_gives_nobody_the_cooki
     assert keys == [CUSTOMER.license_arn, "arn:other"]
 
 
-async def test_on_resolved_that_refuses_leaves_no_registration(host: Host, settings: MarketplaceSettings) -> None:
+async def test_on_resolved_that_refuses_leaves_no_registration(
+    host: Host, settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "starlette_marketplace")
+
     def on_resolved(_: RegistrationResolved) -> Response:
         return PlainTextResponse("not in your country", 451, headers={"Cache-Control": "private"})
 
@@ -97,6 +102,7 @@ async def test_on_resolved_that_refuses_leaves_no_registration(host: Host, setti
         response = await buyer.post(LANDING, data=form("good"))
         assert (response.status_code, response.headers["cache-control"]) == (451, "private")
         assert "set-cookie" not in response.headers
+    assert "registration refused by on_resolved" in caplog.text
 
 
 async def test_on_error_sees_the_failure_and_may_answer(host: Host, settings: MarketplaceSettings) -> None:
@@ -163,6 +169,33 @@ class _Hooks:
                 return await hook(event)
 
         return Coroutine() if is_async else Plain()
+
+
+async def test_the_hosts_own_handlers_answer_for_what_a_hook_raises(host: Host, settings: MarketplaceSettings) -> None:
+    class BlockedError(Exception):
+        pass
+
+    def on_resolved(_: RegistrationResolved) -> None:
+        raise BlockedError
+
+    async def handle(_: Request, __: Exception) -> Response:
+        return PlainTextResponse("we know you", 451)
+
+    app: Any = host(settings=settings, resolver=FakeResolver(), on_resolved=on_resolved)
+    app.add_exception_handler(BlockedError, handle)
+    app.add_exception_handler(Exception, handle)
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert (response.status_code, response.text) == (451, "we know you")
+
+
+async def test_a_plain_hook_may_hand_over_to_an_async_one(host: Host, settings: MarketplaceSettings) -> None:
+    async def choose(_: RegistrationResolved) -> str:
+        return "/elsewhere"
+
+    app = host(settings=settings, resolver=FakeResolver(), on_resolved=lambda event: choose(event))
+    async with browser(app) as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).headers["location"] == "/elsewhere"
 
 
 @pytest.mark.parametrize("is_async", [True, False])

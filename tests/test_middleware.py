@@ -1,8 +1,13 @@
 import logging
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
+import anyio
+import anyio.to_thread
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
@@ -11,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_marketplace import (
     ConfigurationError,
@@ -24,7 +29,7 @@ from starlette_marketplace import (
     get_registration,
     get_registration_by_id,
 )
-from tests.fakes import FakeResolver
+from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, fastapi_middleware, form, starlette_middleware
 from tests.servers import serve
 
@@ -98,6 +103,13 @@ async def test_it_answers_below_the_root_path_and_sends_on_below_it(
             assert (response.status_code, response.headers["location"]) == (303, root_path + "/signup")
 
 
+async def test_a_root_path_of_a_slash_sends_nobody_to_another_host(settings: MarketplaceSettings) -> None:
+    app = starlette_middleware(settings=settings, resolver=FakeResolver())
+    async with browser(app, root_path="/") as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert (response.status_code, response.headers["location"]) == (303, "/signup")
+
+
 async def test_a_root_path_that_only_looks_like_a_prefix_is_none(settings: MarketplaceSettings) -> None:
     app = starlette_middleware(settings=settings, resolver=FakeResolver())
     async with browser(app, root_path="/market") as buyer:
@@ -109,8 +121,8 @@ async def test_it_may_sit_in_an_app_that_is_mounted(settings: MarketplaceSetting
     app = Starlette(routes=[Mount("/shop", inner)])
     async with browser(app) as buyer:
         response = await buyer.post("/shop" + LANDING, data=form("good"))
-        assert (response.status_code, response.headers["location"]) == (303, "/signup")
-        assert (await buyer.get("/shop/signup")).json() is not None
+        assert (response.status_code, response.headers["location"]) == (303, "/shop/signup")
+        assert (await buyer.get(response.headers["location"])).json() is not None
         assert (await buyer.post(LANDING, data=form("good"))).status_code == 404
 
 
@@ -173,8 +185,12 @@ async def test_missing_settings_are_an_error_of_every_request_where_lifespan_is_
     app.add_middleware(MarketplaceMiddleware)
     async with browser(app) as buyer:
         for path in ("/", LANDING):
-            with pytest.raises(SettingsError, match="secret_key"):
-                await buyer.get(path)
+            lengths = []
+            for _ in range(2):
+                with pytest.raises(SettingsError, match="secret_key") as caught:
+                    await buyer.get(path)
+                lengths.append(len(caught.traceback))
+            assert lengths[0] == lengths[1], "tracebacks do not gather"
 
 
 @pytest.mark.usefixtures("no_settings")
@@ -212,6 +228,68 @@ def test_missing_credentials_are_logged_and_the_host_still_serves(
         logging.ERROR
     ] * 2
     assert "registrations will fail: No AWS credentials were found" in caplog.text
+
+
+def test_credentials_that_cannot_be_read_are_logged_and_the_hosts_own_lifespan_runs(
+    settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    config = tmp_path / "config"
+    config.write_text("[default]\ncredential_process = /bin/echo []\n")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    started: list[FastAPI] = []
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        started.append(app)
+        yield
+
+    app = FastAPI(lifespan=lifespan)
+    app.add_middleware(MarketplaceMiddleware, settings=settings)
+    with serve(app):
+        assert started == [app]
+    assert "AWS Marketplace registrations will fail" in caplog.text
+
+
+def test_whatever_goes_wrong_at_startup_is_told_to_the_server(
+    settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Broken(Marketplace):
+        async def startup(self) -> None:
+            raise ZeroDivisionError("a bug")
+
+    with pytest.raises(RuntimeError), serve(MarketplaceMiddleware(Starlette(), Broken(settings))):
+        pass
+    assert "a bug" in caplog.text
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_the_end_of_the_lifespan_refuses_what_still_waits(settings: MarketplaceSettings) -> None:
+    resolver = FakeResolver({"good": CUSTOMER, "second": CUSTOMER})
+    app = starlette_middleware(settings=replace(settings, max_concurrency=1), resolver=resolver)
+    messages = [{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}]
+    statuses: dict[str, int] = {}
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    async def send(_: Message) -> None: ...
+
+    async def post(token: str) -> None:
+        statuses[token] = (await buyer.post(LANDING, data=form(token))).status_code
+
+    async with browser(app) as buyer, anyio.create_task_group() as tasks:
+        with resolver.held():
+            tasks.start_soon(post, "good")
+            await anyio.to_thread.run_sync(resolver.called.acquire)
+            tasks.start_soon(post, "second")
+            await anyio.wait_all_tasks_blocked()
+            await app({"type": "lifespan", "asgi": {"version": "3.0"}}, receive, send)
+            await anyio.wait_all_tasks_blocked()
+            assert statuses == {"second": 503}
+    assert statuses == {"good": 303, "second": 503}
 
 
 def test_the_lifespan_of_the_host_runs_and_the_app_can_be_started_again(settings: MarketplaceSettings) -> None:

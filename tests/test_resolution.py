@@ -266,6 +266,21 @@ async def test_a_kept_verdict_keeps_neither_traceback_nor_cause_alive(make: Make
     assert not causes
 
 
+async def test_an_error_of_the_hosts_own_kind_is_raised_and_kept_as_it_is(make: Make) -> None:
+    class BlockedError(InvalidTokenError):
+        def __init__(self, reason: str, *, list_number: int) -> None:
+            super().__init__(reason)
+            self.list_number = list_number
+
+    resolver = FakeResolver({"bad": BlockedError("on a list", list_number=7)})
+    resolutions = make(resolver)
+    for _ in range(2):
+        with pytest.raises(BlockedError, match="on a list") as caught:
+            await resolutions.resolve("bad")
+        assert caught.value.list_number == 7
+    assert resolver.calls["bad"] == 1
+
+
 async def test_callers_of_one_resolution_get_an_error_each(make: Make) -> None:
     resolver = FakeResolver({"bad": InvalidTokenError("no")})
     resolutions = make(resolver)
@@ -400,7 +415,7 @@ async def test_a_shared_value_that_is_forged_or_moved_is_not_believed(make: Make
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_a_loop_that_has_gone_is_no_trouble_for_the_others(make: Make) -> None:
+async def test_a_loop_that_has_gone_is_no_trouble_for_the_others(make: Make, caplog: pytest.LogCaptureFixture) -> None:
     resolver = FakeResolver()
     resolutions = make(resolver)
 
@@ -418,3 +433,4 @@ async def test_a_loop_that_has_gone_is_no_trouble_for_the_others(make: Make) -> 
             await call_made(resolver)
     assert await resolutions.resolve("good") == CUSTOMER
     assert resolver.calls["good"] == 1
+    assert not caplog.records

@@ -42,6 +42,7 @@ from starlette_marketplace import (
 )
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.resolver import AwsResolver
+from tests.fakes import FakeTimer
 from tests.servers import serve
 
 TOKEN = "aT0ken+with/all==" * 8
@@ -361,6 +362,48 @@ def test_a_profile_that_does_not_exist_is_a_mistake_in_the_settings() -> None:
 def test_a_region_that_is_no_name_of_one_is_named(region: str) -> None:
     with pytest.raises(RegionError, match="set region_name, such as us-east-1"):
         resolver_of("http://127.0.0.1:1", region_name=region).connect()
+
+
+@pytest.mark.parametrize(
+    ("region", "is_known"), [("us-east-1", True), ("cn-northwest-1", True), ("us-gov-west-1", False)]
+)
+def test_a_region_without_the_service_is_warned_about(
+    caplog: pytest.LogCaptureFixture, region: str, is_known: bool
+) -> None:
+    resolver_of(None, region_name=region).connect()
+
+    warned = f"AWS Marketplace Metering is not known to be in the region {region}: set region_name" in caplog.text
+    assert warned is not is_known
+
+
+def test_a_region_does_not_matter_where_the_address_is_given(caplog: pytest.LogCaptureFixture) -> None:
+    resolver_of("http://127.0.0.1:1", region_name="us-gov-west-1").connect()
+
+    assert "AWS Marketplace Metering is not known" not in caplog.text
+
+
+def test_credentials_that_aws_refused_are_looked_for_again_after_a_moment(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def renew(key_id: str) -> None:
+        (tmp_path / "credentials").write_text(f"[default]\naws_access_key_id={key_id}\naws_secret_access_key=secret\n")
+
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+    renew("OLDKEY")
+    aws, timer = FakeAws(*[failure("UnrecognizedClientException")] * 3, answer()), FakeTimer()
+    with serve(aws, lifespan="off") as url:
+        settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", endpoint_url=url, max_attempts=1)
+        resolver = AwsResolver(settings, timer=timer)
+        error_of(resolver)
+        renew("NEWKEY")
+        timer.now += 9.9
+        error_of(resolver)
+        timer.now += 0.2
+        error_of(resolver)
+        assert resolver.resolve(TOKEN) == CUSTOMER
+
+    assert [call.credential[0] for call in aws.calls] == ["OLDKEY", "OLDKEY", "OLDKEY", "NEWKEY"]
 
 
 def test_connecting_asks_nothing_and_finds_missing_credentials(environment: pytest.MonkeyPatch) -> None:
@@ -697,9 +740,8 @@ def test_a_role_needs_credentials_to_be_assumed_with_and_waits_for_them(environm
     with serve(FakeAws(answer()), lifespan="off") as url, serve(FakeSts(), lifespan="off") as sts_url:
         environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
         resolver = resolver_of(url, role_arn=ROLE)
-        error = error_of(resolver)
-        assert type(error) is CredentialsError
-        assert isinstance(error.__cause__, BotoCoreError)
+        with pytest.raises(CredentialsError, match="No AWS credentials were found"):
+            resolver.connect()
 
         environment.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
         assert resolver.resolve(TOKEN) == CUSTOMER

@@ -21,7 +21,7 @@ database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, custo
 
 
 @app.get("/signup")
-async def show_signup(registration: Annotated[Registration | None, Depends(get_registration)]) -> HTMLResponse:
+def show_signup(registration: Annotated[Registration | None, Depends(get_registration)]) -> HTMLResponse:
     if registration is None:  # normal: this buyer did not come from AWS Marketplace
         return HTMLResponse('<form method="post"><input name="email" type="email"><button>Sign up</button></form>')
     return HTMLResponse(
@@ -34,9 +34,7 @@ async def show_signup(registration: Annotated[Registration | None, Depends(get_r
 
 
 @app.post("/signup")
-async def sign_up(
-    request: Request, email: Annotated[str, Form()], registration_id: Annotated[str, Form()] = ""
-) -> Response:
+def sign_up(request: Request, email: Annotated[str, Form()], registration_id: Annotated[str, Form()] = "") -> Response:
     registration = get_registration_by_id(request, registration_id)
     if registration_id and registration is None:
         raise HTTPException(400, "This took too long. Choose Set up your account in AWS Marketplace once more.")

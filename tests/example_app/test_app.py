@@ -434,12 +434,18 @@ def test_linking_asks_to_log_in_first(browser: Browser, marketplace: LocalMarket
 
 
 @pytest.mark.parametrize("path", ["/signup", "/login", "/link", "/logout"])
-def test_a_cross_site_post_is_refused(browser: Browser, database: Session, path: str) -> None:
-    response = browser.post(path, GLOBEX, {"Sec-Fetch-Site": "cross-site"})
+@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
+def test_a_cross_site_post_is_refused(browser: Browser, database: Session, path: str, headers: dict[str, str]) -> None:
+    response = browser.post(path, GLOBEX, headers)
     assert response.status_code == 403
     assert "from another site" in response.text
     assert browser.cookie_names == set()
     assert count(database, User) == 0
+
+
+def test_a_post_of_our_own_page_is_taken_from_an_older_browser_too(browser: Browser) -> None:
+    response = browser.post("/signup", GLOBEX, {"Origin": browser.base_url})
+    assert response.status_code == 303
 
 
 def test_pages_cannot_be_framed_cached_or_scripted(browser: Browser) -> None:
