@@ -100,6 +100,7 @@ def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awai
     """`hook` as an async function; without a hook, one that answers None."""
     if hook is None:
         return _no_hook
+    # An object is asked for its own method: the question is not whether it can be called.
     if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
         return cast("Callable[[E], Awaitable[R]]", hook)
 

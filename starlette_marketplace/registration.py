@@ -13,7 +13,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from .customer import Registration, masked
-from .errors import ConfigurationError, MarketplaceError, ProductMismatchError, UnavailableError
+from .errors import ConfigurationError, MarketplaceError, ProductMismatchError
 from .form import RegistrationForm, read_form
 from .hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
 from .responses import error_page, json_error, json_success, landing_page, prefers_json
@@ -137,11 +137,7 @@ class RegistrationEndpoint:
     async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> Response:
         reference = secrets.token_hex(4).upper()
         logger.log(
-            logging.ERROR
-            if isinstance(error, ConfigurationError)
-            else logging.WARNING
-            if isinstance(error, (UnavailableError, ProductMismatchError))
-            else logging.INFO,
+            logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING,
             "AWS Marketplace registration failed: %s (%s, reference %s)",
             error,
             error.code,

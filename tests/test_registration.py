@@ -277,7 +277,7 @@ async def test_other_methods_are_told_which_are_allowed(host: Host, settings: Ma
     ],
 )
 async def test_a_post_without_one_proper_token_is_refused_and_aws_is_not_asked(
-    host: Host, settings: MarketplaceSettings, body: str, code: str
+    host: Host, settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture, body: str, code: str
 ) -> None:
     resolver = FakeResolver()
     headers = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -285,6 +285,7 @@ async def test_a_post_without_one_proper_token_is_refused_and_aws_is_not_asked(
         response = await buyer.post(LANDING, content=body, headers=headers)
         assert response.status_code == 400
         assert "Manage subscriptions" in page_of(response)
+        assert f"({code}, reference {reference_of(response)})" in caplog.records[-1].getMessage()
         response = await buyer.post(LANDING, content=body, headers=headers | {"Accept": "application/json"})
         assert response.json()["error"]["code"] == code
     assert not resolver.calls
@@ -329,7 +330,12 @@ async def test_a_body_that_is_neither_form_nor_json_is_refused(host: Host, setti
     ("scenario", "heading"), [("invalid", "This link cannot be used"), ("expired", "This link has expired")]
 )
 async def test_a_refused_token_gets_a_page_on_how_to_get_a_fresh_link(
-    host: Host, settings: MarketplaceSettings, marketplace: LocalMarketplace, scenario: str, heading: str
+    host: Host,
+    settings: MarketplaceSettings,
+    marketplace: LocalMarketplace,
+    caplog: pytest.LogCaptureFixture,
+    scenario: str,
+    heading: str,
 ) -> None:
     token = marketplace.issue_token(scenario)
     async with browser(host(settings=settings)) as buyer:
@@ -342,6 +348,8 @@ async def test_a_refused_token_gets_a_page_on_how_to_get_a_fresh_link(
             assert "Set up your account" in page
             assert "subscribe again" not in page
             assert token not in page
+            assert reference_of(response) in caplog.records[-1].getMessage()
+            assert caplog.records[-1].levelno == logging.WARNING
             assert "form-action 'none'" in response.headers["content-security-policy"]
     assert len(marketplace.resolve_calls) == 1, "a reload costs no call"
 
