@@ -70,11 +70,15 @@ async def read_form(request: Request, *, max_body_size: int) -> RegistrationForm
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaTypeError("the body is compressed")
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    parse = _PARSERS.get(media_type)
+    parse = _PARSERS.get(media_type(request))
     if parse is None:
         raise UnsupportedMediaTypeError("the body is neither a form nor JSON")
     return _registration_form(await parse(request, await _read_body(request, max_body_size)))
+
+
+def media_type(request: Request) -> str:
+    """The media type of the body in lower case, without its parameters; empty when the request names none."""
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def _read_body(request: Request, max_body_size: int) -> bytes:

@@ -88,6 +88,7 @@ class AwsResolver:
             SettingsError: `profile_name` is not in the AWS configuration files.
             RegionError: The region is not the name of one.
             CredentialsError: There are no AWS credentials; the next call looks again.
+            MarketplaceError: The AWS configuration cannot be used, or AWS did not give the credentials that it names.
         """
         self._connected()
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
+from .form import media_type
+
 if TYPE_CHECKING:
     from starlette.requests import Request
 
@@ -90,7 +92,7 @@ def json_success(data: dict[str, object]) -> Response:
 
 def prefers_json(request: Request) -> bool:
     """Whether the client sent JSON, or takes it and no HTML. Browsers that post a form take HTML."""
-    if request.headers.get("content-type", "").partition(";")[0].strip().lower() == "application/json":
+    if media_type(request) == "application/json":
         return True
     accept = request.headers.get("accept", "").lower()
     return "application/json" in accept and "text/html" not in accept

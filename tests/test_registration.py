@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
-from starlette.types import Message
+from starlette.types import ASGIApp, Message, Receive
 
 from starlette_marketplace import MarketplaceSettings, ThrottledError
 from starlette_marketplace.local import LocalMarketplace
@@ -49,6 +49,25 @@ def reference_of(response: httpx2.Response) -> str:
     found = re.search(r"Reference <code>([0-9A-F]{8})</code>", response.text)
     assert found
     return found[1]
+
+
+async def post_by_hand(app: ASGIApp, receive: Receive) -> list[Message]:
+    """What the app sends to a POST whose body the test gives piece by piece."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": LANDING,
+        "root_path": "",
+        "query_string": b"",
+        "headers": [(b"content-type", b"application/x-www-form-urlencoded")],
+    }
+    await app(scope, receive, send)
+    return sent
 
 
 class _Form(HTMLParser):
@@ -296,25 +315,13 @@ async def test_a_body_over_the_limit_is_refused_without_reading_the_rest(
 ) -> None:
     app = host(settings=replace(settings, max_body_size=100))
     received = 0
-    sent: list[Message] = []
 
     async def receive() -> Message:
         nonlocal received
         received += 1
         return {"type": "http.request", "body": b"x" * 60, "more_body": True}
 
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": LANDING,
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/x-www-form-urlencoded")],
-    }
-    await app(scope, receive, send)
+    sent = await post_by_hand(app, receive)
     assert sent[0]["status"] == 413
     assert received == 2
 
@@ -526,24 +533,10 @@ async def test_one_trailing_slash_makes_no_difference(host: Host, settings: Mark
 async def test_a_browser_that_leaves_in_the_middle_of_its_post_gets_no_answer(
     host: Host, settings: MarketplaceSettings
 ) -> None:
-    sent: list[Message] = []
-
     async def receive() -> Message:
         return {"type": "http.disconnect"}
 
-    async def send(message: Message) -> None:
-        sent.append(message)
-
-    scope = {
-        "type": "http",
-        "method": "POST",
-        "path": LANDING,
-        "root_path": "",
-        "query_string": b"",
-        "headers": [(b"content-type", b"application/x-www-form-urlencoded"), (b"content-length", b"10")],
-    }
-    await host(settings=settings)(scope, receive, send)
-    assert sent == []
+    assert await post_by_hand(host(settings=settings), receive) == []
 
 
 async def test_a_page_escapes_what_comes_from_outside(host: Host, settings: MarketplaceSettings) -> None:
