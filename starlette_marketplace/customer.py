@@ -48,6 +48,11 @@ class MarketplaceCustomer:
         if self.license_arn is None and self.customer_identifier is None:
             raise ValueError("one of license_arn and customer_identifier is needed to tell agreements apart")
 
+    def __repr__(self) -> str:
+        """Masks the account id, as this is what ends up in logs."""
+        shown = asdict(self) | {"aws_account_id": masked(self.aws_account_id)}
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
     @property
     def key(self) -> str:
         """The stable key to store, unique for each agreement: the licence, or for legacy products product and account.

@@ -64,7 +64,7 @@ class MissingTokenError(RequestError):
 
 
 class MalformedRequestError(RequestError):
-    """The form has several tokens, a bad encoding, or is cut off."""
+    """The form has several tokens, a bad encoding, is cut off, or did not arrive within `deadline`."""
 
     code = "MALFORMED_REQUEST"
 

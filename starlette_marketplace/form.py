@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
+import anyio
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import Request
@@ -54,16 +55,17 @@ class RegistrationForm:
         return f"RegistrationForm(free_trial={self.free_trial!r}, hints={self.hints!r})"
 
 
-async def read_form(request: Request, *, max_body_size: int) -> RegistrationForm:
+async def read_form(request: Request, *, max_body_size: int, deadline: float) -> RegistrationForm:
     """Read the POST that AWS Marketplace makes the buyer's browser send.
 
     Args:
         request: The request, its body not read yet.
         max_body_size: Bytes; nothing is read beyond them.
+        deadline: Seconds for the body to arrive.
 
     Raises:
         MissingTokenError: No token, or an empty one.
-        MalformedRequestError: Several tokens, a bad encoding, or a body that cannot be parsed.
+        MalformedRequestError: Several tokens, a bad encoding, or a body that cannot be parsed or does not arrive.
         RequestTooLargeError: The body is larger than `max_body_size`.
         UnsupportedMediaTypeError: Neither a form nor JSON, or a compressed body.
         starlette.requests.ClientDisconnect: The browser left before it had sent everything.
@@ -73,7 +75,17 @@ async def read_form(request: Request, *, max_body_size: int) -> RegistrationForm
     parse = _PARSERS.get(media_type(request))
     if parse is None:
         raise UnsupportedMediaTypeError("the body is neither a form nor JSON")
-    return _registration_form(await parse(request, await _read_body(request, max_body_size)))
+    with anyio.move_on_after(deadline) as scope:
+        body = await _read_body(request, max_body_size)
+    if scope.cancelled_caught:
+        # Servers wait for a body without limit, and for one that was read already they wait until the browser leaves.
+        raise MalformedRequestError(
+            f"the body did not arrive within {deadline} s: the browser was too slow, "
+            "or a middleware outside of this one has read the body and did not pass it on"
+        )
+    if not body:
+        raise MissingTokenError("the body is empty, unless a middleware outside of this one has read it")
+    return _registration_form(await parse(request, body))
 
 
 def media_type(request: Request) -> str:

@@ -56,7 +56,7 @@ class RegistrationFailed:
 
     Attributes:
         request: The POST.
-        error: Why.
+        error: Why. Without tracebacks, whose local variables would give the token to an error tracker.
         reference: The reference number that is on the buyer's page and in the log.
         response: What the buyer gets unless the hook answers. The page of an error that passes by itself holds the
             token in a *Try again* form.

@@ -72,7 +72,7 @@ class RegistrationEndpoint:
     async def _register(self, request: Request) -> ASGIApp:
         form = None
         try:
-            form = await read_form(request, max_body_size=self.settings.max_body_size)
+            form = await read_form(request, max_body_size=self.settings.max_body_size, deadline=self.settings.deadline)
             refusal = await self.on_request(RegistrationRequested(request))
             if refusal is not None:
                 return refusal
@@ -135,6 +135,7 @@ class RegistrationEndpoint:
         return RedirectResponse(location, status_code=303)
 
     async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> Response:
+        _drop_frames(error)
         reference = secrets.token_hex(4).upper()
         logger.log(
             logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING,
@@ -149,3 +150,14 @@ class RegistrationEndpoint:
         else:
             response = error_page(error, reference=reference, form=form, support_url=self.settings.support_url)
         return await self.on_error(RegistrationFailed(request, error, reference, response)) or response
+
+
+def _drop_frames(error: BaseException) -> None:
+    """Take the tracebacks off `error` and off all that led to it.
+
+    The token is among the local variables of those frames, which error trackers send along.
+    """
+    found: list[BaseException] = [error]
+    for exc in found:
+        exc.__traceback__ = None
+        found += [led for led in (exc.__cause__, exc.__context__) if led is not None and led not in found]

@@ -151,7 +151,10 @@ class Resolutions:
             flight.wanted_until = wanted_until
             return flight.future
         if len(self._flights) >= self._limit:
-            raise OverloadedError(f"{self._limit} resolutions are under way or wait for a thread already")
+            raise OverloadedError(
+                f"{self._limit} resolutions are under way or wait for a thread already: AWS is slow, or raise "
+                "max_concurrency; against a flood, let on_request limit the rate"
+            )
         flight = _Flight(wanted_until)
         flight.future = self._threads_started().submit(self._resolve, flight, key, token)
         self._flights[key] = flight
@@ -162,7 +165,9 @@ class Resolutions:
         with anyio.move_on_after(self._deadline) as scope:
             await _ended(future)
         if scope.cancelled_caught:
-            return DeadlineExceededError(f"no answer within {self._deadline} s; the call goes on, its outcome is kept")
+            return DeadlineExceededError(
+                f"AWS gave no answer within {self._deadline} s: the call goes on, its outcome is kept for the next try"
+            )
         if future.cancelled():
             return OverloadedError("the server is shutting down")
         error = future.exception()

@@ -14,36 +14,15 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
 from ._version import __version__
+from .aws_errors import error_of
 from .customer import MarketplaceCustomer
 
 if TYPE_CHECKING:
-    from botocore.exceptions import ClientError
     from botocore.session import Session
 
     from .settings import MarketplaceSettings
 
 logger = logging.getLogger("starlette_marketplace")
-
-_CREDENTIALS_CODES = frozenset(
-    {
-        "ExpiredToken",
-        "IncompleteSignature",
-        "IncompleteSignatureException",
-        "InvalidAccessKeyId",
-        "InvalidClientTokenId",
-        "InvalidSignatureException",
-        "MissingAuthenticationToken",
-        "MissingAuthenticationTokenException",
-        "OptInRequired",
-        "RequestExpired",
-        "SignatureDoesNotMatch",
-        "UnrecognizedClientException",
-    }
-)
-_ACCESS_CODES = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"})
-_THROTTLING_CODES = frozenset(
-    {"429", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
-)
 
 
 class Resolver(Protocol):
@@ -102,7 +81,7 @@ class AwsResolver:
         try:
             answer = client.resolve_customer(RegistrationToken=token)
         except Exception as exc:  # noqa: BLE001 - more comes out of botocore than its own errors.
-            error = _error(exc)
+            error = error_of(exc)
             if isinstance(error, errors.CredentialsError):
                 self._forget(client)
             # AWS may quote what it was sent; then its exception may go no further.
@@ -140,7 +119,7 @@ def _make_client(settings: MarketplaceSettings) -> Any:
     except InvalidRegionError as exc:
         raise errors.RegionError("The AWS region is not the name of one: set region_name, such as us-east-1") from exc
     except Exception as exc:
-        raise _error(exc) from exc
+        raise error_of(exc) from exc
     if credentials is None:
         raise errors.CredentialsError(
             "No AWS credentials were found: give the host a role or a profile of the seller account"
@@ -207,6 +186,13 @@ def _assume_role(source: Session, role_arn: str, settings: MarketplaceSettings, 
 
 def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
     """The customer whom AWS answered with. No member of the answer is required by its model."""
+    request_id = answer["ResponseMetadata"].get("RequestId", "none")
+    if answer.keys() == {"ResponseMetadata"}:
+        # What botocore makes of a body that is empty, cut off, or no JSON: it checks neither length nor content type.
+        raise errors.AwsUnavailableError(
+            f"AWS answered with nothing in it (AWS request id {request_id}): the answer was cut off, or did not come "
+            "from AWS; it may pass; if not, check endpoint_url and the proxies on the way"
+        )
     try:
         return MarketplaceCustomer(
             aws_account_id=answer.get("CustomerAWSAccountId", ""),
@@ -216,73 +202,7 @@ def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
             agreement_id=answer.get("Metadata", {}).get("AgreementId"),
         )
     except ValueError as exc:
-        raise errors.IncompleteAnswerError(f"AWS accepted the token, but its answer is not usable: {exc}") from exc
-
-
-def _error(exc: Exception) -> errors.MarketplaceError:
-    """What it means that the call failed, or that it could not be made."""
-    from botocore import exceptions
-
-    if isinstance(exc, exceptions.ClientError):
-        return _answered_error(exc) if exc.operation_name == "ResolveCustomer" else _credentials_call_error(exc)
-    reason = type(exc).__name__
-    if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
-        return errors.AwsUnavailableError(
-            f"AWS was not reached ({reason}): check the network, region_name, endpoint_url"
-        )
-    if isinstance(
-        exc,
-        (
-            exceptions.NoCredentialsError,
-            exceptions.PartialCredentialsError,
-            exceptions.CredentialRetrievalError,
-            exceptions.SSOError,
-            exceptions.TokenRetrievalError,
-            exceptions.MetadataRetrievalError,
-        ),
-    ):
-        return errors.CredentialsError(f"No AWS credentials could be had ({reason}): renew or correct them")
-    if isinstance(exc, (exceptions.BotoCoreError, ValueError, OSError)):
-        return errors.ConfigurationError(f"The AWS configuration cannot be used ({reason}): correct it")
-    return errors.AwsUnavailableError(f"The call to AWS failed in an unknown way ({reason})")
-
-
-def _answered_error(exc: ClientError) -> errors.MarketplaceError:
-    """What an error answer of ResolveCustomer means."""
-    status, code, answer = _described(exc)
-    if code == "InvalidTokenException":
-        return errors.InvalidTokenError(answer)
-    # The same name is the common AWS error for expired credentials of the caller.
-    if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
-        return errors.ExpiredTokenError(answer)
-    if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
-        return errors.CredentialsError(f"AWS refused our credentials ({answer}): renew or correct them")
-    if code in _ACCESS_CODES:
-        return errors.AccessDeniedError(
-            f"Our credentials may not resolve customers ({answer}): "
-            'allow the action aws-marketplace:ResolveCustomer on the resource "*"'
-        )
-    if code == "DisabledApiException":
-        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}): change region_name")
-    if code in _THROTTLING_CODES:
-        return errors.ThrottledError(answer)
-    return errors.AwsUnavailableError(answer)
-
-
-def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
-    """What an error answer means to a call that botocore makes for credentials, such as AssumeRole."""
-    status, code, answer = _described(exc)
-    if code in _THROTTLING_CODES or status >= 500:
-        return errors.AwsUnavailableError(f"AWS did not give us credentials ({answer})")
-    if code in _ACCESS_CODES:
-        return errors.AccessDeniedError(
-            f"The role cannot be assumed ({answer}): check its trust policy, role_arn and role_external_id"
-        )
-    return errors.CredentialsError(f"AWS refused us credentials ({answer}): renew or correct those they are had by")
-
-
-def _described(exc: ClientError) -> tuple[int, str, str]:
-    metadata = exc.response["ResponseMetadata"]
-    status, code = metadata["HTTPStatusCode"], exc.response["Error"].get("Code", "")
-    request_id = metadata.get("RequestId", "none")
-    return status, code, f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"
+        raise errors.IncompleteAnswerError(
+            f"AWS accepted the token, but its answer is not usable (AWS request id {request_id}): {exc}. "
+            "This passes for a new subscription; if not, check endpoint_url, or give AWS Support the request id"
+        ) from exc

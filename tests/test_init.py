@@ -19,6 +19,7 @@ LAYERS = (
     "form",
     "session",
     "hooks",
+    "aws_errors",
     "resolver",
     "resolution",
     "redis",

@@ -2,10 +2,8 @@
 
 import logging
 import re
-import socket
 from dataclasses import replace
 from html.parser import HTMLParser
-from urllib.parse import urlsplit
 
 import anyio
 import anyio.to_thread
@@ -18,6 +16,7 @@ from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import HOSTS, LANDING, Host, browser, form
 from tests.servers import serve
+from tests.sockets import connect, post_of
 
 pytestmark = pytest.mark.anyio
 
@@ -200,13 +199,9 @@ def test_a_buyer_who_closes_the_tab_while_aws_is_asked_finds_the_answer_on_comin
     host: Host, settings: MarketplaceSettings
 ) -> None:
     resolver = FakeResolver()
-    body = b"x-amzn-marketplace-token=good"
-    head = f"POST {LANDING} HTTP/1.1\r\nHost: app.example\r\nContent-Type: application/x-www-form-urlencoded\r\n"
     with serve(host(settings=settings, resolver=resolver)) as url:
-        address = urlsplit(url)
-        there = (str(address.hostname), address.port or 0)
-        with resolver.held(), socket.create_connection(there) as connection:
-            connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        with resolver.held(), connect(url) as connection:
+            connection.sendall(post_of(b"x-amzn-marketplace-token=good"))
             resolver.called.acquire()
         response = httpx2.post(url + LANDING, data=form("good"))
     assert response.status_code == 303

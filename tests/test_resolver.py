@@ -247,8 +247,11 @@ def test_an_answer_that_does_not_identify_the_customer_is_incomplete(changes: di
 @pytest.mark.parametrize(
     "body", ["", "{}", '{"Unknown": "member"}', "<h1>Please log in to the network</h1>", '{"CustomerAWSAccountId"']
 )
-def test_an_answer_without_any_member_is_incomplete(body: str) -> None:
-    assert type(answered(PlainTextResponse(body))) is IncompleteAnswerError
+def test_an_answer_with_nothing_in_it_is_aws_not_being_available(body: str) -> None:
+    error = answered(PlainTextResponse(body))
+
+    assert type(error) is AwsUnavailableError
+    assert "AWS answered with nothing in it (AWS request id " in str(error)
 
 
 def test_an_answer_of_another_shape_is_an_error_of_ours() -> None:
@@ -500,7 +503,10 @@ def test_an_address_where_nobody_answers_is_not_reached() -> None:
     error = error_of(resolver_of(f"http://127.0.0.1:{port}"))
 
     assert type(error) is AwsUnavailableError
-    assert "AWS was not reached (EndpointConnectionError): check the network, region_name, endpoint_url" in str(error)
+    assert (
+        "AWS was not reached (EndpointConnectionError): it may pass; if not, check the network, region_name, endpoint_url"
+        in str(error)
+    )
     assert isinstance(error.__cause__, BotoCoreError)
 
 

@@ -2,19 +2,26 @@
 
 import io
 import logging
+import runpy
 import traceback
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
 from typing import Any
 
+import anyio
 import pytest
 from starlette.responses import Response
 
-from starlette_marketplace import MarketplaceError, MarketplaceSettings
+import starlette_marketplace
+from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.hooks import RegistrationFailed, RegistrationResolved
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
+from starlette_marketplace.resolution import Resolutions
+from starlette_marketplace.resolver import AwsResolver
 from tests.fakes import FakeResolver
-from tests.hosts import LANDING, browser, fastapi_middleware, form
+from tests.hosts import LANDING, Host, browser, fastapi_middleware, form
 
 pytestmark = pytest.mark.anyio
 
@@ -43,9 +50,10 @@ def log() -> Iterator[Everything]:
     logger.setLevel(level)
 
 
-def text_of(error: MarketplaceError) -> str:
-    shown = "".join(traceback.format_exception(error))
-    return f"{error!r} {error} {error.message} {error.title} {shown}"
+def text_of(error: BaseException) -> str:
+    """All that an error tracker would show: the chain of errors, with the local variables of their frames."""
+    shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+    return f"{error!r} {error} {vars(error)} {shown}"
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)
@@ -59,7 +67,7 @@ async def test_a_registration_shows_no_secret(
     def on_error(event: RegistrationFailed) -> None:
         errors.append(text_of(event.error))
 
-    secret = replace(settings, secret_key=SECRET_KEY)
+    secret = replace(settings, secret_key=SECRET_KEY, read_timeout=0.25)
     async with browser(fastapi_middleware(settings=secret, on_error=on_error)) as buyer:
         headers = {"Accept": "application/json"} if as_json else {}
         response = await buyer.post(LANDING, data=form(token), headers=headers)
@@ -106,6 +114,34 @@ async def test_a_bad_request_shows_no_secret(settings: MarketplaceSettings, log:
         assert token not in text
 
 
+def within_the_package(frames: TracebackType) -> TracebackType | None:
+    """The traceback without what is further out: this test and its client, which know the token."""
+    package = str(Path(starlette_marketplace.__file__).parent)
+    found: TracebackType | None = frames
+    while found is not None and not found.tb_frame.f_code.co_filename.startswith(package):
+        found = found.tb_next
+    return found
+
+
+@pytest.mark.parametrize("hook", ["on_request", "on_resolved", "on_error"])
+async def test_a_hook_that_fails_shows_no_token_to_an_error_tracker(
+    settings: MarketplaceSettings, marketplace: LocalMarketplace, hook: str
+) -> None:
+    token = marketplace.issue_token("throttled" if hook == "on_error" else "new-product")
+
+    def fail(_: object) -> None:
+        raise OSError("the database is down")
+
+    host: Host = fastapi_middleware
+    async with browser(host(settings=settings, **{hook: fail})) as buyer:
+        with pytest.raises(OSError, match="the database is down") as caught:
+            await buyer.post(LANDING, data=form(token))
+    shown = text_of(caught.value.with_traceback(within_the_package(caught.tb)))
+    assert "registration.py" in shown
+    assert "form = RegistrationForm(" in shown, "local variables are shown"
+    assert token not in shown
+
+
 async def test_what_hooks_are_given_shows_no_token(settings: MarketplaceSettings) -> None:
     events: list[object] = []
 
@@ -123,6 +159,34 @@ async def test_what_hooks_are_given_shows_no_token(settings: MarketplaceSettings
         await buyer.post(LANDING, data=form("kept/secret+token=="))
     assert len(events) == 2
     assert "kept/secret" not in repr(events)
+
+
+def test_the_filter_of_the_docs_hides_what_botocore_says(
+    settings: MarketplaceSettings, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+    hide = runpy.run_path("docs/src/quiet_botocore.py")["HideMarketplaceCalls"]()
+    unfiltered, filtered = Everything(), Everything()
+    filtered.addFilter(hide)
+    root = logging.getLogger()
+    level = root.level
+    root.setLevel(logging.DEBUG)
+    for handler in (unfiltered, filtered):
+        root.addHandler(handler)
+    try:
+        token = marketplace.issue_token("new-product")
+        resolutions = Resolutions(settings, AwsResolver(settings))
+        anyio.run(resolutions.resolve, token)
+        logging.getLogger("botocore.endpoint").debug("said in another thread")
+    finally:
+        root.setLevel(level)
+        for handler in (unfiltered, filtered):
+            root.removeHandler(handler)
+    assert token in unfiltered.text.getvalue(), "this is what the filter is for"
+    assert marketplace.buyer.account_id in unfiltered.text.getvalue()
+    assert token not in filtered.text.getvalue()
+    assert marketplace.buyer.account_id not in filtered.text.getvalue()
+    assert "said in another thread" in filtered.text.getvalue()
 
 
 URLENCODED = "application/x-www-form-urlencoded"

@@ -2,7 +2,8 @@
 
 try:
     from .marketplace import LocalMarketplace, ResolveCall
-    from .scenarios import PRODUCT_CODES, SCENARIOS, Product, Scenario
+    from .products import PRODUCT_CODES, Product
+    from .scenarios import SCENARIOS, Scenario
     from .server import bind_loopback, run
 except ModuleNotFoundError as exc:
     raise ImportError(

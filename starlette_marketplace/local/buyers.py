@@ -7,8 +7,7 @@ import string
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
+    from .answers import Identity
     from .scenarios import Scenario
 
 # The account that issues licenses is not the buyer's; this is the one of AWS's own examples.
@@ -34,13 +33,13 @@ class Buyer:
     def __init__(self, *, unlike: Buyer | None = None) -> None:
         self.company: str = secrets.choice([name for name in _COMPANIES if unlike is None or name != unlike.company])
         self.account_id = f"{secrets.randbelow(10**12):012}"
-        self._identities: dict[str, Mapping[str, object]] = {}
+        self._identities: dict[str, Identity] = {}
 
-    def identify(self, scenario: Scenario) -> Mapping[str, object]:
+    def identify(self, scenario: Scenario) -> Identity:
         """Give what ResolveCustomer answers for this buyer, the same one every time."""
         return self._identities.setdefault(scenario.slug, self._subscribe(scenario))
 
-    def _subscribe(self, scenario: Scenario) -> Mapping[str, object]:
+    def _subscribe(self, scenario: Scenario) -> Identity:
         identity = {"CustomerAWSAccountId": self.account_id, "ProductCode": scenario.product.code}
         if scenario.product.legacy:
             return {**identity, "CustomerIdentifier": _random_text(string.ascii_letters + string.digits, 11)}

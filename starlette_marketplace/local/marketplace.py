@@ -9,6 +9,7 @@ from starlette.applications import Starlette
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
+from .answers import NoResponse
 from .buyers import Buyer
 from .scenarios import SCENARIOS
 from .storefront import Storefront
@@ -34,11 +35,11 @@ class ResolveCall:
 
     Attributes:
         scenario: The name of the scenario; None when the token is not one of ours or was not looked at.
-        status: The HTTP status of the answer.
+        status: The HTTP status of the answer; None when no answer comes, not even its headers.
     """
 
     scenario: str | None
-    status: int
+    status: int | None
 
 
 class LocalMarketplace:
@@ -111,22 +112,22 @@ class LocalMarketplace:
     async def _resolve_customer(self, request: Request) -> Response:
         if request.headers.get("x-amz-target") != TARGET:
             return AwsJsonResponse.of_failure(UNKNOWN_OPERATION)
-        scenario, response = self._resolve(request.headers.get("authorization", ""), await request.body())
-        self._calls.append(ResolveCall(scenario, response.status_code))
-        await anyio.sleep(self.delay)
+        grant = self._find_grant(request.headers.get("authorization", ""), await request.body())
+        response: Response
+        if isinstance(grant, Failure):
+            scenario, delay, response = None, 0.0, AwsJsonResponse.of_failure(grant)
+        else:
+            scenario, delay, response = grant.scenario.slug, grant.scenario.delay, grant.answer()
+        status = None if isinstance(response, NoResponse) else response.status_code
+        self._calls.append(ResolveCall(scenario, status))
+        await anyio.sleep(self.delay + delay)
         return response
 
-    def _resolve(self, authorization: str, body: bytes) -> tuple[str | None, AwsJsonResponse]:
+    def _find_grant(self, authorization: str, body: bytes) -> Grant | Failure:
         failure = check_signature(authorization)
         if failure:
-            return None, AwsJsonResponse.of_failure(failure)
+            return failure
         token = read_registration_token(body)
         if isinstance(token, Failure):
-            return None, AwsJsonResponse.of_failure(token)
-        grant = self._tokens.find(token)
-        if grant is None:
-            return None, AwsJsonResponse.of_failure(INVALID_TOKEN)
-        scenario = grant.scenario
-        if scenario.failure:
-            return scenario.slug, AwsJsonResponse.of_failure(scenario.failure)
-        return scenario.slug, AwsJsonResponse(grant.identity)
+            return token
+        return self._tokens.use(token) or INVALID_TOKEN

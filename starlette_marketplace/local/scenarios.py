@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from .wire import INVALID_TOKEN, Failure
+from .answers import (
+    identify,
+    identify_as,
+    identify_without,
+    refuse,
+    send_nothing,
+    show_page,
+    stay_silent,
+    stop_half_way,
+)
+from .products import ANALYTICS, FORECAST, REPORTS, Product
+from .wire import INVALID_TOKEN, MEMBERS, Failure
 
-
-@dataclass(frozen=True, slots=True)
-class Product:
-    """A SaaS product in the local marketplace.
-
-    Attributes:
-        legacy: Listed before AWS issued licenses to new integrations: buyers have a customer identifier and no license.
-    """
-
-    code: str
-    name: str
-    vendor: str
-    legacy: bool = False
+if TYPE_CHECKING:
+    from .answers import Answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,88 +30,205 @@ class Scenario:
         slug: Its name in code.
         title: Its name for people.
         summary: One sentence on what will happen.
-        failure: What AWS answers instead of the buyer's identity; None when the token resolves.
-        in_trouble: Whether the buyer will not get to sign up.
+        answer: How AWS answers.
+        first_answer: How AWS answers the first call for a token, where that differs.
+        delay: Seconds that AWS takes to answer.
     """
 
     slug: str
     title: str
     summary: str
-    product: Product
+    product: Product = ANALYTICS
     free_trial: bool = False
-    failure: Failure | None = None
-    in_trouble: bool = False
+    answer: Answer = identify
+    first_answer: Answer | None = None
+    delay: float = 0.0
+
+    @property
+    def resolves(self) -> bool:
+        """Whether AWS confirms the token, in the end and with all that it knows of the buyer."""
+        return self.answer is identify
 
 
-_ANALYTICS = Product("acmeanalytics", "Acme Analytics", "Acme Software")
-_REPORTS = Product("acmelegacy", "Acme Reports", "Acme Software", legacy=True)
-_FORECAST = Product("someoneelse", "Borealis Forecast", "Borealis Labs")
+SUBSCRIPTIONS = (
+    Scenario(
+        "new-product",
+        "New product",
+        "The buyer arrives with an account id and a license, as for every new SaaS product.",
+    ),
+    Scenario(
+        "free-trial",
+        "Free trial",
+        "The buyer arrives like any other, with a note in the form that this is a free trial.",
+        free_trial=True,
+    ),
+    Scenario(
+        "legacy-product",
+        "Legacy product",
+        "The buyer arrives with a customer identifier and no license, as for products listed before June 2026.",
+        REPORTS,
+    ),
+    Scenario(
+        "second-agreement",
+        "Second agreement",
+        "The same AWS account has bought the same product once more: another agreement with a license of its own.",
+    ),
+)
 
-PRODUCT_CODES = (_ANALYTICS.code, _REPORTS.code)
-"""The product codes of the seller whose app is tried out; the remaining product is another seller's."""
+TROUBLES = (
+    Scenario(
+        "wrong-product",
+        "Another seller's product",
+        "AWS knows the buyer, but the product code is not yours, so your app should refuse.",
+        FORECAST,
+    ),
+    Scenario(
+        "expired",
+        "The link has expired",
+        "The buyer waited too long, and AWS no longer accepts the registration token.",
+        # The text that AWS really sends for an expired registration token is unknown: this one is ours.
+        answer=refuse(Failure("ExpiredTokenException", "The submitted registration token has expired")),
+    ),
+    Scenario(
+        "invalid",
+        "The token is invalid",
+        "AWS does not know the registration token, as when it was damaged on its way.",
+        answer=refuse(INVALID_TOKEN),
+    ),
+    Scenario(
+        "no-license-yet",
+        "The license is not there yet",
+        "The first answer for the token has the agreement and no license, and every later answer has everything.",
+        # One report tells of such a first answer, and not whether it had the agreement: ours has.
+        first_answer=identify_without("LicenseArn"),
+    ),
+    Scenario(
+        "slow",
+        "AWS is slow",
+        "The token is good, but AWS takes three seconds to say so.",
+        delay=3.0,
+    ),
+    Scenario(
+        "throttled",
+        "AWS is throttling",
+        "AWS answers that you are asking too often, so the buyer should get a way to try again.",
+        answer=refuse(Failure("ThrottlingException", "Rate exceeded")),
+    ),
+    Scenario(
+        "internal-error",
+        "AWS has an internal error",
+        "AWS answers that it failed itself, so the buyer should get a way to try again.",
+        answer=refuse(Failure("InternalServiceErrorException", "An internal error has occurred", 500)),
+    ),
+    Scenario(
+        "disabled-api",
+        "The API is disabled",
+        "AWS has switched ResolveCustomer off in the region that your app calls: for you to mend, not the buyer.",
+        answer=refuse(Failure("DisabledApiException", "The API is disabled in the Region")),
+    ),
+    Scenario(
+        "expired-credentials",
+        "Your AWS credentials have expired",
+        "The token is good, but AWS refuses your app's own credentials: for you to mend, not the buyer.",
+        answer=refuse(Failure("ExpiredTokenException", "The security token included in the request is expired", 403)),
+    ),
+)
 
-SCENARIOS = {
-    scenario.slug: scenario
-    for scenario in (
-        Scenario(
-            "new-product",
-            "New product",
-            "The buyer arrives with an account id and a license, as for every new SaaS product.",
-            _ANALYTICS,
+RARE_TROUBLES = (
+    Scenario(
+        "access-denied",
+        "Your app lacks the permission",
+        "AWS knows your app's credentials, but no policy allows them to resolve customers.",
+        answer=refuse(
+            Failure(
+                "AccessDeniedException",
+                "User: arn:aws:iam::444455556666:user/acme is not authorized to perform: "
+                "aws-marketplace:ResolveCustomer because no identity-based policy allows the "
+                "aws-marketplace:ResolveCustomer action",
+            )
         ),
-        Scenario(
-            "free-trial",
-            "Free trial",
-            "The buyer arrives like any other, with a note in the form that this is a free trial.",
-            _ANALYTICS,
-            free_trial=True,
+    ),
+    Scenario(
+        "invalid-signature",
+        "Your secret key is wrong",
+        "AWS knows your app's access key, but the signature was made with another secret key.",
+        answer=refuse(
+            Failure(
+                "InvalidSignatureException",
+                "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+                "Access Key and signing method. Consult the service documentation for details.",
+            )
         ),
-        Scenario(
-            "legacy-product",
-            "Legacy product",
-            "The buyer arrives with a customer identifier and no license, as for products listed before June 2026.",
-            _REPORTS,
+    ),
+    Scenario(
+        "unrecognized-client",
+        "Your access key is unknown",
+        "AWS does not know your app's access key, as when it was deleted.",
+        answer=refuse(Failure("UnrecognizedClientException", "The security token included in the request is invalid.")),
+    ),
+    Scenario(
+        "namespaced-error",
+        "An error with a namespace",
+        "The link has expired, and the name of the error comes with that of the service before it.",
+        answer=refuse(
+            Failure(
+                "com.amazonaws.marketplace.metering#ExpiredTokenException",
+                "The submitted registration token has expired",
+            )
         ),
-        Scenario(
-            "wrong-product",
-            "Another seller's product",
-            "AWS knows the buyer, but the product code is not yours, so your app should refuse.",
-            _FORECAST,
-            in_trouble=True,
-        ),
-        Scenario(
-            "expired",
-            "The link has expired",
-            "The buyer waited too long, and AWS no longer accepts the registration token.",
-            _ANALYTICS,
-            # The text that AWS really sends for an expired registration token is unknown: this one is ours.
-            failure=Failure("ExpiredTokenException", "The submitted registration token has expired"),
-            in_trouble=True,
-        ),
-        Scenario(
-            "invalid",
-            "The token is invalid",
-            "AWS does not know the registration token, as when it was damaged on its way.",
-            _ANALYTICS,
-            failure=INVALID_TOKEN,
-            in_trouble=True,
-        ),
-        Scenario(
-            "throttled",
-            "AWS is throttling",
-            "AWS answers that you are asking too often, so the buyer should get a way to try again.",
-            _ANALYTICS,
-            failure=Failure("ThrottlingException", "Rate exceeded"),
-            in_trouble=True,
-        ),
-        Scenario(
-            "expired-credentials",
-            "Your AWS credentials have expired",
-            "The token is good, but AWS refuses your app's own credentials: for you to mend, not the buyer.",
-            _ANALYTICS,
-            failure=Failure("ExpiredTokenException", "The security token included in the request is expired", 403),
-            in_trouble=True,
-        ),
-    )
-}
+    ),
+    Scenario(
+        "html-503",
+        "A web page with status 503",
+        "A load balancer answers for AWS, in HTML and not in JSON.",
+        answer=show_page("503 Service Temporarily Unavailable", 503),
+    ),
+    Scenario(
+        "not-json",
+        "A web page with status 200",
+        "A proxy or a captive portal answers in the place of AWS, as if all were well.",
+        answer=show_page("Log in to this network", 200),
+    ),
+    Scenario(
+        "empty-answer", "An empty answer", "AWS answers with status 200 and not a single byte.", answer=send_nothing
+    ),
+    Scenario(
+        "hanging-headers",
+        "No answer at all",
+        "AWS takes the request and never answers, so your app has to give up by itself.",
+        answer=stay_silent,
+    ),
+    Scenario(
+        "hanging-body",
+        "Half an answer",
+        "The headers and one half of the body come, and then nothing more.",
+        answer=stop_half_way,
+    ),
+    Scenario(
+        "no-account-id",
+        "No account id",
+        "AWS accepts the token and does not say which AWS account it is for.",
+        answer=identify_without("CustomerAWSAccountId"),
+    ),
+    Scenario(
+        "no-product-code",
+        "No product code",
+        "AWS accepts the token and does not say which product it is for.",
+        answer=identify_without("ProductCode"),
+    ),
+    Scenario(
+        "nulls",
+        "Only nulls",
+        "AWS accepts the token, and every member of its answer is null.",
+        answer=identify_as(dict.fromkeys(MEMBERS)),
+    ),
+    Scenario(
+        "empty-strings",
+        "Only empty strings",
+        "AWS accepts the token, and every member of its answer is an empty string.",
+        answer=identify_as({**dict.fromkeys(MEMBERS, ""), "Metadata": {"AgreementId": ""}}),
+    ),
+)
+
+SCENARIOS = {scenario.slug: scenario for scenario in SUBSCRIPTIONS + TROUBLES + RARE_TROUBLES}
 """Every scenario by its slug, in the order of the storefront."""

@@ -10,7 +10,7 @@ from starlette.responses import HTMLResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from .scenarios import SCENARIOS
+from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -45,11 +45,11 @@ class Storefront:
 
     def show(self, buyer: Buyer, *, registration_url: str, issue_token: Callable[[str], str]) -> HTMLResponse:
         """Show what the buyer has subscribed to, with a fresh token behind every button."""
-        scenarios = SCENARIOS.values()
         page = self._template.render(
             buyer=buyer,
-            subscriptions=[scenario for scenario in scenarios if not scenario.in_trouble],
-            troubles=[scenario for scenario in scenarios if scenario.in_trouble],
+            subscriptions=SUBSCRIPTIONS,
+            troubles=TROUBLES,
+            rare_troubles=RARE_TROUBLES,
             registration_url=registration_url,
             issue_token=issue_token,
         )

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import secrets
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from starlette.responses import Response
 
+    from .answers import Identity
     from .scenarios import Scenario
 
 # Three bytes that read `+/+/` in base64: a token without them would not show a mistake in the form's encoding.
@@ -19,10 +20,20 @@ _AWKWARD = base64.b64decode("+/+/")
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """What a registration token stands for: how the call goes, and whom it identifies."""
+    """What a registration token stands for: how calls go, and whom it identifies.
+
+    Attributes:
+        used: Whether AWS was asked before.
+    """
 
     scenario: Scenario
-    identity: Mapping[str, object]
+    identity: Identity
+    used: bool = False
+
+    def answer(self) -> Response:
+        """Make AWS's answer to a call."""
+        first_answer = None if self.used else self.scenario.first_answer
+        return (first_answer or self.scenario.answer)(self.identity)
 
 
 class TokenStore:
@@ -43,9 +54,13 @@ class TokenStore:
                 del self._grants[next(iter(self._grants))]
         return token
 
-    def find(self, token: str) -> Grant | None:
-        """Look a token up; None when it was never issued or is forgotten."""
-        return self._grants.get(token)
+    def use(self, token: str) -> Grant | None:
+        """Look a token up for a call; None when it was never issued or is forgotten."""
+        with self._lock:
+            grant = self._grants.get(token)
+            if grant:
+                self._grants[token] = replace(grant, used=True)
+        return grant
 
     def clear(self) -> None:
         """Forget every token."""

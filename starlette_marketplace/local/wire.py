@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 TARGET = "AWSMPMeteringService.ResolveCustomer"
+MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "LicenseArn", "Metadata")
 
 _SIGNING_NAME = "aws-marketplace"
 _SIGNATURE = re.compile(

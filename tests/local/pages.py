@@ -9,6 +9,7 @@ class Form:
     scenario: str | None
     method: str | None
     action: str | None
+    folded: bool
     fields: dict[str, str | None] = field(default_factory=dict)
 
 
@@ -22,6 +23,7 @@ class Page(HTMLParser):
         self.tags: set[str] = set()
         self.loads: list[str] = []
         self._scenario: str | None = None
+        self._folded = False
         self.feed(html)
 
     def form(self, scenario: str) -> Form:
@@ -34,8 +36,10 @@ class Page(HTMLParser):
         self.loads += [value or "" for name, value in attrs if name in {"href", "src", "srcset", "style", "onclick"}]
         if tag == "article":
             self._scenario = attributes["id"]
+        elif tag == "details":
+            self._folded = "open" not in attributes
         elif tag == "form":
-            self.forms.append(Form(self._scenario, attributes.get("method"), attributes.get("action")))
+            self.forms.append(Form(self._scenario, attributes.get("method"), attributes.get("action"), self._folded))
         elif tag == "input":
             assert attributes["type"] == "hidden"
             self.forms[-1].fields[attributes["name"] or ""] = attributes["value"]
@@ -43,6 +47,8 @@ class Page(HTMLParser):
     def handle_endtag(self, tag: str) -> None:
         if tag == "article":
             self._scenario = None
+        elif tag == "details":
+            self._folded = False
 
     def handle_data(self, data: str) -> None:
         self.text += data

@@ -3,8 +3,8 @@ from collections.abc import Callable
 
 import pytest
 
-from starlette_marketplace.local import PRODUCT_CODES, LocalMarketplace, ResolveCall
-from tests.local.clients import Aws
+from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS, LocalMarketplace, ResolveCall, Scenario
+from tests.local.clients import Aws, ask_patiently
 
 
 @pytest.mark.parametrize("scenario", ["new-product", "free-trial"])
@@ -31,6 +31,15 @@ def test_a_buyer_of_a_legacy_product_has_a_customer_identifier_and_no_license(
     assert answer == {"CustomerAWSAccountId": marketplace.buyer.account_id, "ProductCode": "acmelegacy"}
 
 
+def test_a_second_agreement_is_the_same_account_and_product_with_another_license(
+    marketplace: LocalMarketplace, aws: Aws
+) -> None:
+    first, second = (aws.resolve(marketplace.issue_token(name)) for name in ("new-product", "second-agreement"))
+
+    assert first.keys() == second.keys()
+    assert {name for name in first if first[name] != second[name]} == {"LicenseArn", "Metadata"}
+
+
 def test_the_product_of_another_seller_resolves_to_a_product_code_that_is_not_the_sellers(
     marketplace: LocalMarketplace, aws: Aws
 ) -> None:
@@ -50,6 +59,32 @@ def test_the_product_of_another_seller_resolves_to_a_product_code_that_is_not_th
             "expired-credentials",
             ("ExpiredTokenException", 403, "The security token included in the request is expired"),
         ),
+        ("internal-error", ("InternalServiceErrorException", 500, "An internal error has occurred")),
+        ("disabled-api", ("DisabledApiException", 400, "The API is disabled in the Region")),
+        (
+            "access-denied",
+            (
+                "AccessDeniedException",
+                400,
+                "User: arn:aws:iam::444455556666:user/acme is not authorized to perform: "
+                "aws-marketplace:ResolveCustomer because no identity-based policy allows the "
+                "aws-marketplace:ResolveCustomer action",
+            ),
+        ),
+        (
+            "invalid-signature",
+            (
+                "InvalidSignatureException",
+                400,
+                "The request signature we calculated does not match the signature you provided. Check your AWS Secret "
+                "Access Key and signing method. Consult the service documentation for details.",
+            ),
+        ),
+        (
+            "unrecognized-client",
+            ("UnrecognizedClientException", 400, "The security token included in the request is invalid."),
+        ),
+        ("namespaced-error", ("ExpiredTokenException", 400, "The submitted registration token has expired")),
     ],
 )
 def test_a_scenario_that_fails_is_refused_as_aws_refuses_it(
@@ -65,6 +100,68 @@ def test_a_token_that_was_never_issued_is_invalid(
     token = damage(marketplace.issue_token("new-product"))
 
     assert aws.refusal(token) == ("InvalidTokenException", 400, "Registration token is invalid")
+
+
+def test_a_new_license_is_missing_from_the_first_answer_for_each_token_and_from_no_other(
+    marketplace: LocalMarketplace, aws: Aws
+) -> None:
+    for _ in range(2):
+        token = marketplace.issue_token("no-license-yet")
+        first, second, third = (aws.resolve(token) for _ in range(3))
+
+        assert second == third
+        assert second["LicenseArn"].startswith("arn:aws:license-manager::")
+        assert first == {name: value for name, value in second.items() if name != "LicenseArn"}
+        assert first["Metadata"]["AgreementId"].startswith("agmt-")
+
+
+def test_a_refused_call_is_no_first_answer(marketplace: LocalMarketplace, url: str, aws: Aws) -> None:
+    token = marketplace.issue_token("no-license-yet")
+    with Aws(url, signed=False) as anonymous:
+        anonymous.refusal(token)
+
+    assert "LicenseArn" not in aws.resolve(token)
+
+
+def test_a_slow_answer_is_a_good_one_after_three_seconds_and_the_delay_of_every_call(
+    marketplace: LocalMarketplace,
+) -> None:
+    marketplace.delay = 2
+
+    answer, seconds = ask_patiently(marketplace, marketplace.issue_token("slow"))
+
+    assert answer is not None
+    assert answer.json()["LicenseArn"]
+    assert seconds == pytest.approx(5)
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS)
+def test_a_scenario_resolves_if_aws_ends_up_naming_the_account_the_product_and_an_agreement(
+    marketplace: LocalMarketplace, scenario: Scenario
+) -> None:
+    token = marketplace.issue_token(scenario.slug)
+    _, (answer, _) = ask_patiently(marketplace, token), ask_patiently(marketplace, token)
+
+    try:
+        members = {name for name, value in answer.json().items() if value} if answer else set()
+    except ValueError:
+        members = set()
+    named = members >= {"CustomerAWSAccountId", "ProductCode"} and not members.isdisjoint(
+        {"LicenseArn", "CustomerIdentifier"}
+    )
+    assert named == scenario.resolves
+
+
+def test_the_scenarios_that_resolve_are_known(marketplace: LocalMarketplace) -> None:
+    assert {slug for slug, scenario in SCENARIOS.items() if scenario.resolves} == {
+        "new-product",
+        "free-trial",
+        "legacy-product",
+        "second-agreement",
+        "wrong-product",
+        "no-license-yet",
+        "slow",
+    }
 
 
 def test_a_token_resolves_to_the_same_identity_again_and_again(marketplace: LocalMarketplace, aws: Aws) -> None:

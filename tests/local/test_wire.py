@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from starlette_marketplace.local import LocalMarketplace, ResolveCall
 from starlette_marketplace.local.wire import Failure, read_registration_token
-from tests.local.clients import RESOLVE_CUSTOMER, Aws, signed_post
+from tests.local.clients import RESOLVE_CUSTOMER, Aws, body_of, signed_post
 
 
 def test_a_request_without_signature_is_refused_before_its_token_is_looked_at(
@@ -16,7 +16,7 @@ def test_a_request_without_signature_is_refused_before_its_token_is_looked_at(
     with Aws(url, signed=False) as anonymous:
         refusal = anonymous.refusal(marketplace.issue_token("new-product"))
 
-    assert refusal == ("ClientError", 403, "Missing Authentication Token")
+    assert refusal == ("MissingAuthenticationTokenException", 403, "Missing Authentication Token")
     assert marketplace.resolve_calls == [ResolveCall(None, 403)]
 
 
@@ -84,7 +84,7 @@ def test_a_body_without_a_token_does_not_validate(url: str, body: bytes) -> None
 def test_every_answer_is_aws_json_with_a_request_id_of_its_own(marketplace: LocalMarketplace, url: str) -> None:
     token = marketplace.issue_token("legacy-product")
     answers = [
-        signed_post(url, f'{{"RegistrationToken": "{token}"}}'.encode()),
+        signed_post(url, body_of(token)),
         signed_post(url, b"{}"),
         signed_post(url, b"{}", target="Unknown.Operation"),
     ]

@@ -1,0 +1,109 @@
+"""What the errors of botocore mean: a kind of `MarketplaceError` for the buyer, and what to do for the seller."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from . import errors
+
+if TYPE_CHECKING:
+    from botocore.exceptions import ClientError
+
+_CREDENTIALS_CODES = frozenset(
+    {
+        "ExpiredToken",
+        "IncompleteSignature",
+        "IncompleteSignatureException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "MissingAuthenticationToken",
+        "MissingAuthenticationTokenException",
+        "OptInRequired",
+        "RequestExpired",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+_ACCESS_CODES = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"})
+_THROTTLING_CODES = frozenset(
+    {"429", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+)
+
+
+def error_of(exc: Exception) -> errors.MarketplaceError:
+    """What it means that the call failed, or that it could not be made."""
+    from botocore import exceptions
+
+    if isinstance(exc, exceptions.ClientError):
+        return _answered_error(exc) if exc.operation_name == "ResolveCustomer" else _credentials_call_error(exc)
+    reason = type(exc).__name__
+    if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
+        return errors.AwsUnavailableError(
+            f"AWS was not reached ({reason}): it may pass; if not, check the network, region_name, endpoint_url"
+        )
+    if isinstance(
+        exc,
+        (
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.CredentialRetrievalError,
+            exceptions.SSOError,
+            exceptions.TokenRetrievalError,
+            exceptions.MetadataRetrievalError,
+        ),
+    ):
+        return errors.CredentialsError(f"No AWS credentials could be had ({reason}): renew or correct them")
+    if isinstance(exc, (exceptions.BotoCoreError, ValueError, OSError)):
+        return errors.ConfigurationError(f"The AWS configuration cannot be used ({reason}): correct it")
+    return errors.AwsUnavailableError(
+        f"The call to AWS failed in an unknown way ({reason}): it may pass; if not, upgrade boto3 or report it to us"
+    )
+
+
+def _answered_error(exc: ClientError) -> errors.MarketplaceError:
+    """What an error answer of ResolveCustomer means."""
+    status, code, answer = _described(exc)
+    if code == "InvalidTokenException":
+        return errors.InvalidTokenError(
+            f"AWS does not know the token ({answer}): the buyer needs a fresh link; if none of the links work, check "
+            "that the credentials are those of the account that published the product"
+        )
+    # The same name is the common AWS error for expired credentials of the caller.
+    if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
+        return errors.ExpiredTokenError(f"The token has expired ({answer}): the buyer needs a fresh link")
+    if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
+        return errors.CredentialsError(f"AWS refused our credentials ({answer}): renew or correct them")
+    if code in _ACCESS_CODES:
+        return errors.AccessDeniedError(
+            f"Our credentials may not resolve customers ({answer}): "
+            'allow the action aws-marketplace:ResolveCustomer on the resource "*"'
+        )
+    if code == "DisabledApiException":
+        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}): change region_name")
+    if code in _THROTTLING_CODES:
+        return errors.ThrottledError(
+            f"AWS limits the rate of our calls ({answer}): it passes; if it comes often, ask AWS Support for more"
+        )
+    return errors.AwsUnavailableError(
+        f"AWS failed ({answer}): it may pass; if not, see the AWS Health Dashboard or give AWS Support the request id"
+    )
+
+
+def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
+    """What an error answer means to a call that botocore makes for credentials, such as AssumeRole."""
+    status, code, answer = _described(exc)
+    if code in _THROTTLING_CODES or status >= 500:
+        return errors.AwsUnavailableError(f"AWS did not give us credentials ({answer})")
+    if code in _ACCESS_CODES:
+        return errors.AccessDeniedError(
+            f"The role cannot be assumed ({answer}): check its trust policy, role_arn and role_external_id"
+        )
+    return errors.CredentialsError(f"AWS refused us credentials ({answer}): renew or correct those they are had by")
+
+
+def _described(exc: ClientError) -> tuple[int, str, str]:
+    metadata = exc.response["ResponseMetadata"]
+    status, code = metadata["HTTPStatusCode"], exc.response["Error"].get("Code", "")
+    request_id = metadata.get("RequestId", "none")
+    return status, code, f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"

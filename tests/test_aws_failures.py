@@ -1,0 +1,210 @@
+"""Whatever AWS and the network to it do, the buyer gets an answer of the design, and the seller a line to act on."""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+
+import httpx2
+import pytest
+
+from starlette_marketplace import MarketplaceSettings
+from starlette_marketplace.local import SCENARIOS, LocalMarketplace
+from tests.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_mount
+from tests.network import Fault, Network, hanging_in_connect, network, refusing
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[fastapi_middleware, starlette_mount], ids=lambda host: host.__name__)
+def host(request: pytest.FixtureRequest) -> Host:
+    made: Host = request.param
+    return made
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    status: int
+    code: str
+    advice: str
+    level: int = logging.WARNING
+    title: str = "AWS Marketplace did not answer in time"
+
+    def check(self, page: httpx2.Response, as_json: httpx2.Response, log: pytest.LogCaptureFixture, token: str) -> None:
+        """Check both answers to the same token, and what was logged."""
+        assert page.status_code == as_json.status_code == self.status
+        assert as_json.json()["error"]["code"] == self.code
+        assert f"<h1>{self.title}</h1>" in page.text
+        assert ("retry-after" in page.headers) == ("retry-after" in as_json.headers) == (self.status == 503)
+        assert ("Try again" in page.text) == (self.status == 503)
+        assert "set-cookie" not in page.headers | as_json.headers
+        records = [record for record in log.records if record.name == "starlette_marketplace"]
+        assert [record.levelno for record in records] == [self.level] * 2
+        assert all(self.advice in record.getMessage() for record in records)
+        assert all(token not in record.getMessage() for record in records)
+        reference = re.search(r"Reference <code>([0-9A-F]{8})</code>", page.text)
+        assert reference
+        assert f"({self.code}, reference {reference[1]})" in records[0].getMessage()
+
+
+UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, see the AWS Health Dashboard")
+EMPTY = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check endpoint_url and the proxies on the way")
+UNREACHED = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check the network, region_name, endpoint_url")
+INVALID = Expected(400, "INVALID_TOKEN", "the buyer needs a fresh link", title="This link cannot be used")
+EXPIRED = Expected(400, "EXPIRED_TOKEN", "the buyer needs a fresh link", title="This link has expired")
+INCOMPLETE = Expected(
+    503,
+    "INCOMPLETE_ANSWER",
+    "or give AWS Support the request id",
+    title="Your subscription is still being prepared",
+)
+
+
+def for_the_seller(code: str, advice: str) -> Expected:
+    return Expected(503, code, advice, logging.ERROR, "Setting up accounts is not possible right now")
+
+
+FAILURES = {
+    "wrong-product": Expected(
+        403, "PRODUCT_MISMATCH", "which product_codes does not list", title="This subscription is for another product"
+    ),
+    "invalid": INVALID,
+    "expired": EXPIRED,
+    "namespaced-error": EXPIRED,
+    "throttled": Expected(503, "THROTTLED", "ask AWS Support for more"),
+    "internal-error": UNAVAILABLE,
+    "html-503": UNAVAILABLE,
+    "hanging-headers": UNREACHED,
+    "hanging-body": UNREACHED,
+    "disabled-api": for_the_seller("DISABLED_API", "change region_name"),
+    "access-denied": for_the_seller("ACCESS_DENIED", "allow the action aws-marketplace:ResolveCustomer"),
+    "expired-credentials": for_the_seller("CREDENTIALS", "renew or correct them"),
+    "invalid-signature": for_the_seller("CREDENTIALS", "renew or correct them"),
+    "unrecognized-client": for_the_seller("CREDENTIALS", "renew or correct them"),
+    "empty-answer": EMPTY,
+    "not-json": EMPTY,
+    "no-account-id": INCOMPLETE,
+    "no-product-code": INCOMPLETE,
+    "nulls": EMPTY,
+    "empty-strings": INCOMPLETE,
+}
+
+
+def test_every_scenario_that_fails_is_here() -> None:
+    """The others resolve; wrong-product does too, and is refused by us."""
+    failing = {slug for slug, scenario in SCENARIOS.items() if not scenario.resolves}
+    assert failing | {"wrong-product"} == FAILURES.keys()
+
+
+@pytest.fixture
+def settings(settings: MarketplaceSettings) -> MarketplaceSettings:
+    return replace(settings, connect_timeout=0.25, read_timeout=0.25)
+
+
+async def post_both(buyer: httpx2.AsyncClient, token: str) -> tuple[httpx2.Response, httpx2.Response]:
+    page = await buyer.post(LANDING, data=form(token))
+    return page, await buyer.post(LANDING, data=form(token), headers={"Accept": "application/json"})
+
+
+@pytest.mark.parametrize("scenario", FAILURES)
+async def test_a_failure_of_aws_has_its_answer(
+    host: Host,
+    settings: MarketplaceSettings,
+    marketplace: LocalMarketplace,
+    caplog: pytest.LogCaptureFixture,
+    scenario: str,
+) -> None:
+    token = marketplace.issue_token(scenario)
+    async with browser(host(settings=settings)) as buyer:
+        page, as_json = await post_both(buyer, token)
+    FAILURES[scenario].check(page, as_json, caplog, token)
+    kept = FAILURES[scenario].status != 503
+    assert len(marketplace.resolve_calls) == (1 if kept else 2), "our own failures are not kept"
+
+
+async def test_a_license_that_comes_late_is_found_by_trying_again(
+    host: Host, settings: MarketplaceSettings, marketplace: LocalMarketplace, caplog: pytest.LogCaptureFixture
+) -> None:
+    token = marketplace.issue_token("no-license-yet")
+    async with browser(host(settings=settings)) as buyer:
+        first = await buyer.post(LANDING, data=form(token))
+        assert first.status_code == 503
+        assert f"<h1>{INCOMPLETE.title}</h1>" in first.text
+        assert INCOMPLETE.advice in caplog.text
+        assert (await buyer.post(LANDING, data=form(token))).status_code == 303
+        assert (await buyer.get("/signup")).json()["customer"]["license_arn"]
+
+
+@pytest.fixture
+def to_aws(running_marketplace: tuple[LocalMarketplace, str]) -> Iterator[Network]:
+    _, url = running_marketplace
+    with network(url) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("fault", Fault)
+async def test_a_fault_of_the_network_has_its_answer_and_passes(
+    host: Host,
+    settings: MarketplaceSettings,
+    marketplace: LocalMarketplace,
+    caplog: pytest.LogCaptureFixture,
+    to_aws: Network,
+    fault: Fault,
+) -> None:
+    token = marketplace.issue_token("new-product")
+    async with browser(host(settings=replace(settings, endpoint_url=to_aws.url))) as buyer:
+        to_aws.suffer(fault)
+        page, as_json = await post_both(buyer, token)
+        expected = EMPTY if fault in (Fault.CUT_IN_HEADERS, Fault.CUT_IN_BODY) else UNREACHED
+        expected.check(page, as_json, caplog, token)
+        to_aws.mend()
+        assert (await buyer.post(LANDING, data=form(token))).status_code == 303
+
+
+@pytest.mark.parametrize("address", [refusing, hanging_in_connect], ids=lambda address: address.__name__)
+async def test_an_address_without_a_connection_has_its_answer(
+    host: Host,
+    settings: MarketplaceSettings,
+    caplog: pytest.LogCaptureFixture,
+    address: type[AbstractContextManager[str]],
+) -> None:
+    with address() as url:
+        async with browser(host(settings=replace(settings, endpoint_url=url))) as buyer:
+            page, as_json = await post_both(buyer, "a+b/c==")
+    UNREACHED.check(page, as_json, caplog, "a+b/c==")
+
+
+@pytest.mark.parametrize("fault", [Fault.SILENCE, Fault.SILENCE_IN_BODY])
+async def test_the_deadline_comes_first_when_timeouts_are_longer(
+    host: Host,
+    settings: MarketplaceSettings,
+    marketplace: LocalMarketplace,
+    caplog: pytest.LogCaptureFixture,
+    to_aws: Network,
+    fault: Fault,
+) -> None:
+    patient = replace(settings, endpoint_url=to_aws.url, read_timeout=60, deadline=0.1)
+    token = marketplace.issue_token("new-product")
+    to_aws.suffer(fault)
+    async with browser(host(settings=patient)) as buyer:
+        page, as_json = await post_both(buyer, token)
+        Expected(503, "DEADLINE_EXCEEDED", "AWS gave no answer within 0.1 s").check(page, as_json, caplog, token)
+        to_aws.mend()
+        again = await buyer.post(LANDING, data=form(token))
+        while again.status_code == 503:
+            again = await buyer.post(LANDING, data=form(token))
+    assert again.status_code == 303
+    assert len(marketplace.resolve_calls) == 1, "the call went on, and was the only one"
+
+
+@pytest.mark.parametrize("fault", [Fault.RESET, Fault.RESET_IN_BODY])
+async def test_a_retry_hides_a_fault_that_passes(
+    host: Host, settings: MarketplaceSettings, marketplace: LocalMarketplace, to_aws: Network, fault: Fault
+) -> None:
+    """botocore calls again by itself, within the one resolution that the buyer waits for."""
+    to_aws.suffer(fault, times=1)
+    async with browser(host(settings=replace(settings, endpoint_url=to_aws.url, max_attempts=2))) as buyer:
+        response = await buyer.post(LANDING, data=form(marketplace.issue_token("new-product")))
+    assert response.status_code == 303
+    assert to_aws.requests == 2
