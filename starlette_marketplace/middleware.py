@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
+from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 
 # FastAPI reads the annotations of get_registration when the host starts.
@@ -83,7 +84,8 @@ class MarketplaceMiddleware:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Middleware stands outside of where Starlette handles the exceptions that a hook may raise. Those of the server
         # it handles further out, and that stays so.
-        handlers = getattr(scope.get("app"), "exception_handlers", {})
+        app = scope.get("app")
+        handlers = app.exception_handlers if isinstance(app, Starlette) else {}
         inner = {kind: handler for kind, handler in handlers.items() if kind not in (500, Exception)}
         await ExceptionMiddleware(self._marketplace.endpoint, inner)(scope, receive, send)
 

@@ -1,22 +1,34 @@
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import Literal
+from functools import partial
+from typing import Literal, cast
 
+import hypercorn.trio
+import trio
 import uvicorn
+from hypercorn.config import Config as HypercornConfig
+from hypercorn.typing import ASGIFramework
 from starlette.types import ASGIApp
 
 
 @contextmanager
-def serve(app: ASGIApp, *, lifespan: Literal["auto", "on", "off"] = "auto") -> Iterator[str]:
+def serve(app: ASGIApp, *, lifespan: Literal["auto", "on", "off"] = "auto", root_path: str = "") -> Iterator[str]:
     """Run an ASGI app by uvicorn in a thread, and yield its base URL, such as http://127.0.0.1:43567.
 
     An app whose lifespan fails to start raises RuntimeError here; with "auto" it may also not know lifespan at all.
     """
     listener = socket.create_server(("127.0.0.1", 0))
     config = uvicorn.Config(
-        app, lifespan=lifespan, ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1
+        app,
+        lifespan=lifespan,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=1,
+        root_path=root_path,
     )
     server = _Server(config)
     base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -48,3 +60,42 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.settled.set()
+
+
+@contextmanager
+def serve_by_hypercorn(app: ASGIApp, *, root_path: str = "") -> Iterator[str]:
+    """Run an ASGI app by hypercorn on trio in a thread, and yield its base URL.
+
+    Whatever ends the server comes out of the with statement.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    config = HypercornConfig()
+    config.bind = [f"fd://{listener.detach()}"]
+    config.root_path = root_path
+    config.graceful_timeout = 1
+    config.errorlog = None
+    settled = threading.Event()
+    stop = trio.Event()
+    tokens: list[trio.lowlevel.TrioToken] = []
+
+    async def main() -> None:
+        async with trio.open_nursery() as nursery:
+            # Starlette and hypercorn type one and the same protocol differently.
+            framework = cast("ASGIFramework", app)
+            await nursery.start(partial(hypercorn.trio.serve, framework, config, shutdown_trigger=stop.wait))
+            tokens.append(trio.lowlevel.current_trio_token())
+            settled.set()
+
+    with ThreadPoolExecutor(max_workers=1) as thread:
+        ended = thread.submit(trio.run, main)
+        ended.add_done_callback(lambda _: settled.set())
+        settled.wait()
+        try:
+            if tokens:
+                yield base_url
+        finally:
+            for token in tokens:
+                with suppress(trio.RunFinishedError):
+                    token.run_sync_soon(stop.set)
+            ended.result()

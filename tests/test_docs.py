@@ -1,26 +1,31 @@
 import dataclasses
 import importlib.util
 import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
+import httpx2
 import pytest
 from starlette.testclient import TestClient
 
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import hidden_fields
-from tests.hosts import LANDING, form
+from tests.hosts import LANDING, browser, form
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
 
 
 @pytest.fixture
-def start(
-    running_marketplace: tuple[LocalMarketplace, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> ModuleType:
-    """docs/src/start.py, in an empty folder and in the environment that the README sets."""
+def environment(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the README sets."""
     _, url = running_marketplace
     for name, value in {
         "AWS_ENDPOINT_URL_MARKETPLACE_METERING": url,
@@ -31,8 +36,11 @@ def start(
         "MARKETPLACE_HTTPS_ONLY": "false",
     }.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location("start", ROOT / "docs/src/start.py")
+
+
+def program(name: str) -> ModuleType:
+    """The module docs/src/<name>.py, run anew."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/src/{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -40,8 +48,25 @@ def start(
     return module
 
 
-def test_the_readme_shows_the_program_as_it_is() -> None:
-    assert f"```python\n{(ROOT / 'docs/src/start.py').read_text()}```" in README
+@pytest.fixture
+def start(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """docs/src/start.py, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    return program("start")
+
+
+@pytest.mark.parametrize(
+    ("page", "name"),
+    [
+        ("README.md", "start"),
+        ("docs/hosts.md", "litestar_host"),
+        ("docs/hosts.md", "quart_host"),
+        ("docs/security.md", "quiet_botocore"),
+        ("docs/security.md", "rate_limit"),
+    ],
+)
+def test_a_page_shows_its_programs_as_they_are(page: str, name: str) -> None:
+    assert f"```python\n{(ROOT / f'docs/src/{name}.py').read_text()}```" in (ROOT / page).read_text()
 
 
 def test_the_program_of_the_readme_signs_up_each_customer_once(
@@ -69,6 +94,53 @@ def test_the_program_of_the_readme_signs_up_others_too(start: ModuleType) -> Non
     start.database.close()
 
 
+@contextmanager
+def running(name: str, folder: Path) -> Iterator[str]:
+    """Run docs/src/<name>.py in `folder` as its page says, and yield its base URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = [sys.executable, "-W", "error", "-m", "uvicorn", "--fd", str(listener.fileno())]
+        process = subprocess.Popen(
+            [*command, "--app-dir", str(ROOT / "docs/src"), f"{name}:app"], cwd=folder, pass_fds=[listener.fileno()]
+        )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", ["litestar_host", "quart_host"])
+def test_a_program_for_another_framework_signs_up_each_customer_once(
+    name: str, environment: None, marketplace: LocalMarketplace, tmp_path: Path
+) -> None:
+    token = marketplace.issue_token("new-product")
+    with running(name, tmp_path) as url, httpx2.Client(base_url=url, timeout=60, follow_redirects=True) as buyer:
+        for email in ("a@b.example", "c@d.example"):  # Who does not come from AWS can sign up as well.
+            assert hidden_fields(buyer.get("/signup")) == {}
+            assert buyer.post("/signup", data={"email": email}).text == f"Welcome, {email}!"
+        gone = buyer.post("/signup", data={"email": "e@f.example", "registration_id": "gone"})
+        assert gone.status_code == 400
+        assert "This took too long" in gone.text
+
+        page = buyer.post(LANDING, data=form(token))
+        assert page.url.path == "/signup"
+        assert f"ending in {marketplace.buyer.account_id[-4:]}" in page.text
+        assert buyer.cookies
+        unconfirmed = buyer.post("/signup", data={"email": "g@h.example"})
+        assert unconfirmed.text == "Welcome, g@h.example!"
+        assert buyer.cookies, "without the hidden id nothing is linked"
+        linked = buyer.post("/signup", data={"email": "i@j.example"} | hidden_fields(page))
+        assert linked.text == "Welcome, i@j.example!"
+        assert not buyer.cookies
+
+        page = buyer.post(LANDING, data=form(token))
+        again = buyer.post("/signup", data={"email": "k@l.example"} | hidden_fields(page))
+        assert again.status_code == 409
+        assert "log in" in again.text
+        assert buyer.cookies, "the registration that was not linked can still be linked otherwise"
+
+
 def test_the_table_of_the_readme_has_every_setting_with_its_default() -> None:
     rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", README.partition("## Settings")[2], re.MULTILINE))
     expected = {}
@@ -83,7 +155,25 @@ def test_the_table_of_the_readme_has_every_setting_with_its_default() -> None:
     assert rows == expected
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md"])
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", SECURITY)
+    assert len(named) > 30
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
+
+
+@pytest.mark.anyio
+async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
+    environment: None, marketplace: LocalMarketplace
+) -> None:
+    app = program("rate_limit").app
+    async with browser(app) as buyer:
+        statuses = [(await buyer.post(LANDING, data=form(f"junk-{number}"))).status_code for number in range(25)]
+    assert statuses == [400] * 20 + [429] * 5
+    assert len(marketplace.resolve_calls) == 20
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/hosts.md", "docs/security.md"])
 def test_the_files_that_a_page_links_to_exist(page: str) -> None:
     targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert targets

@@ -503,10 +503,7 @@ def test_an_address_where_nobody_answers_is_not_reached() -> None:
     error = error_of(resolver_of(f"http://127.0.0.1:{port}"))
 
     assert type(error) is AwsUnavailableError
-    assert (
-        "AWS was not reached (EndpointConnectionError): it may pass; if not, check the network, region_name, endpoint_url"
-        in str(error)
-    )
+    assert "AWS was not reached (EndpointConnectionError): it may pass; if not, check the network" in str(error)
     assert isinstance(error.__cause__, BotoCoreError)
 
 

@@ -165,7 +165,7 @@ def test_the_filter_of_the_docs_hides_what_botocore_says(
     settings: MarketplaceSettings, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-    hide = runpy.run_path("docs/src/quiet_botocore.py")["HideMarketplaceCalls"]()
+    hide = runpy.run_path(str(Path(__file__).parent.parent / "docs/src/quiet_botocore.py"))["HideMarketplaceCalls"]()
     unfiltered, filtered = Everything(), Everything()
     filtered.addFilter(hide)
     root = logging.getLogger()
