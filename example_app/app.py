@@ -1,6 +1,6 @@
 """Acme Analytics: a small SaaS that is sold on its own site and on AWS Marketplace.
 
-Everything about AWS Marketplace is in `welcome_back`, in the pages /signup and /link, and in one line of `create_app`.
+Everything about AWS Marketplace is in `welcome_back`, in /signup, /link and /decline, and in one line of `create_app`.
 Start it with `make demo`, or with `uvicorn --factory example_app.app:create_app` and your own environment.
 """
 
@@ -37,7 +37,7 @@ def create_app() -> FastAPI:
     app = FastAPI(
         title="Acme Analytics",
         openapi_url=None,
-        dependencies=[Depends(refuse_cross_site_posts)],
+        dependencies=[Depends(refuse_foreign_posts)],
         lifespan=open_database,
     )
     app.state.settings = settings
@@ -62,13 +62,14 @@ def is_linked(db: Session, registration: Registration | None) -> bool:
     return registration is not None and accounts.find_subscription(db, registration.customer) is not None
 
 
-def refuse_cross_site_posts(request: Request) -> None:
-    # SameSite=Lax keeps our cookies away from foreign forms; this also stops a foreign form from logging a visitor in
-    # as somebody else. The POST from AWS Marketplace never gets here: the middleware has answered it before.
+def refuse_foreign_posts(request: Request) -> None:
+    # SameSite=Lax keeps our cookies away from the forms of other sites, but not from those of a sister site, such as
+    # another subdomain or port of ours; and any foreign form could log a visitor in as somebody else.
+    # The POST from AWS Marketplace never gets here: the middleware has answered it before.
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is None and origin is not None:  # an older browser
         site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site == "cross-site":
+    if request.method == "POST" and site not in {"same-origin", "none", None}:
         raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 
@@ -203,6 +204,16 @@ def link(request: Request, db: Database, user: CurrentUser, form: Annotated[Link
         return page(request, "link.html", 409, user=user, registration=registration, taken=True)
     response = redirect("/dashboard")
     complete_registration(request, response, registration)
+    return response
+
+
+@router.post("/decline")
+def decline(request: Request, user: CurrentUser, registration_id: Annotated[str, Form()] = "") -> Response:
+    """Forget a registration: any page of the web can send a visitor here with a subscription of somebody else."""
+    response = redirect("/signup" if user is None else "/link")
+    registration = get_registration_by_id(request, registration_id)
+    if registration is not None:
+        complete_registration(request, response, registration)
     return response
 
 

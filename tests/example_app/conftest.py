@@ -1,14 +1,19 @@
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from example_app.app import create_app
 from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import Browser
+from tests.example_app.wiretap import MoodyAws, Wiretap
 from tests.servers import serve
 
 
@@ -38,8 +43,24 @@ def settings(
 
 
 @pytest.fixture
-def app_url(settings: None) -> Iterator[str]:
-    with serve(create_app()) as url:
+def aws(settings: None, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch) -> Iterator[MoodyAws]:
+    """AWS on a bad day. Ask for it before `app_url` and whatever needs that one."""
+    aws = MoodyAws(marketplace)
+    with serve(aws) as url:
+        monkeypatch.setenv("MARKETPLACE_ENDPOINT_URL", url)
+        monkeypatch.setenv("MARKETPLACE_MAX_ATTEMPTS", "1")
+        yield aws
+
+
+@pytest.fixture
+def wiretap(settings: None) -> Wiretap:
+    """The app, and what browsers sent it."""
+    return Wiretap(create_app())
+
+
+@pytest.fixture
+def app_url(wiretap: Wiretap) -> Iterator[str]:
+    with serve(wiretap) as url:
         yield url
 
 
@@ -56,9 +77,68 @@ def browser(open_browser: Callable[[], Browser]) -> Browser:
 
 
 @pytest.fixture
-def database(browser: Browser, database_url: str) -> Iterator[Session]:
+def database(app_url: str, database_url: str) -> Iterator[Session]:
     """The app's database, seen from outside."""
     engine = create_engine(database_url)
     with Session(engine) as db:
         yield db
     engine.dispose()
+
+
+@pytest.fixture
+def storefront(running_marketplace: tuple[LocalMarketplace, str], marketplace: LocalMarketplace, app_url: str) -> str:
+    """The storefront's address, on another site than the app's."""
+    _, url = running_marketplace
+    marketplace.registration_url = f"{app_url}/marketplace/register"
+    address = url.replace("127.0.0.1", "localhost")
+    assert urlsplit(address).hostname != urlsplit(app_url).hostname
+    return address
+
+
+# Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.
+@pytest.fixture(scope="package")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium is not on PATH: apt-get install chromium")
+    # Debian's Chromium takes no cookie from a third party, whatever it says of SameSite. Many other browsers do, and in
+    # one that does not the tests of hostile sites would pass with our cookies unguarded.
+    profile = tmp_path_factory.mktemp("chromium")
+    (profile / "Default").mkdir()
+    (profile / "Default" / "Preferences").write_text('{"profile": {"cookie_controls_mode": 0}}')
+    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    expect.set_options(timeout=30_000)
+    with (
+        sync_playwright() as playwright,
+        closing(
+            playwright.chromium.launch_persistent_context(profile, executable_path=path, args=["--no-sandbox", *quiet])
+        ) as context,
+    ):
+        assert context.browser is not None
+        yield context.browser
+
+
+@pytest.fixture
+def context(chromium: Chromium) -> Iterator[BrowserContext]:
+    """A buyer's browser with JavaScript off: nothing of what we show may need it."""
+    with closing(chromium.new_context(java_script_enabled=False)) as context:
+        context.set_default_timeout(30_000)
+        yield context
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    return context.new_page()
+
+
+@pytest.fixture
+def scripted_context(chromium: Chromium) -> Iterator[BrowserContext]:
+    """A buyer's browser with JavaScript on, as nearly every one is: for what could go wrong only then."""
+    with closing(chromium.new_context()) as context:
+        context.set_default_timeout(30_000)
+        yield context
+
+
+@pytest.fixture
+def scripted_page(scripted_context: BrowserContext) -> Page:
+    return scripted_context.new_page()

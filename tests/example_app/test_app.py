@@ -430,12 +430,116 @@ def test_linking_asks_to_log_in_first(browser: Browser, marketplace: LocalMarket
     assert count(database, Subscription) == 0
 
 
+# Declining
+
+
+def test_the_question_says_whose_account_pays_for_what_and_why_it_is_asked(
+    browser: Browser, marketplace: LocalMarketplace
+) -> None:
+    sign_up(browser, GLOBEX)
+    browser.arrive(marketplace, "new-product")
+    page = browser.get("/link").text
+    assert masked(marketplace) in page
+    assert marketplace.buyer.account_id not in page
+    assert "Acme Analytics" in page
+    assert "will pay for <strong>Globex</strong>" in page
+    assert "We ask because any page on the web can send you here" in page
+
+
+def test_a_user_declines_what_somebody_else_has_sent(
+    browser: Browser, marketplace: LocalMarketplace, database: Session
+) -> None:
+    sign_up(browser, GLOBEX)
+    browser.arrive(marketplace, "new-product")
+    page = browser.get("/link")
+    assert browser.submit(page, "/decline").headers["location"] == "/link"
+    assert browser.open("/link").url.path == "/dashboard"
+    assert "is waiting to be linked" not in browser.get("/dashboard").text
+    assert browser.cookie_names == {"session"}
+    assert count(database, Subscription) == 0
+
+    # It was not theirs to click away for good: who set it up can come back.
+    browser.arrive(marketplace, "new-product")
+    assert masked(marketplace) in browser.get("/link").text
+
+
+def test_a_visitor_declines_and_signs_up_without_aws(
+    browser: Browser, marketplace: LocalMarketplace, database: Session
+) -> None:
+    browser.arrive(marketplace, "new-product")
+    page = browser.get("/signup")
+    response = browser.submit(page, "/decline")
+    assert (response.status_code, response.headers["location"]) == (303, "/signup")
+    assert browser.cookie_names == set()
+    assert "AWS account" not in browser.get("/signup").text
+    sign_up(browser, GLOBEX)
+    assert count(database, Subscription) == 0
+
+    # The form that showed it is still open in another tab, and may link it no more.
+    browser.post("/logout", {})
+    assert browser.submit(page, "/signup", **INITECH).status_code == 400
+    assert count(database, User) == 1
+
+
+def test_only_what_the_page_showed_is_declined(
+    browser: Browser, marketplace: LocalMarketplace, database: Session
+) -> None:
+    sign_up(browser, GLOBEX)
+    browser.arrive(marketplace, "new-product")
+    page = browser.get("/link")
+    browser.arrive(marketplace, "legacy-product")
+    browser.submit(page, "/decline")
+    page = browser.get("/link")
+    assert "Acme Reports" in page.text
+    browser.submit(page, "/link")
+    assert database.scalars(select(Subscription)).one().product_code == "acmelegacy"
+    assert browser.cookie_names == {"session"}
+
+
+def test_a_subscription_of_somebody_else_does_not_keep_a_visitor_from_signing_up(
+    open_browser: Callable[[], Browser], marketplace: LocalMarketplace
+) -> None:
+    other = open_browser()
+    other.arrive(marketplace, "new-product")
+    sign_up(other, GLOBEX)
+
+    browser = open_browser()
+    browser.arrive(marketplace, "new-product")
+    assert browser.get("/signup").headers["location"] == "/login"
+    assert browser.submit(browser.get("/login"), "/decline").headers["location"] == "/signup"
+    sign_up(browser, INITECH)
+
+    browser.arrive(marketplace, "new-product")
+    page = browser.get("/link")
+    assert "This subscription is in use" in page.text
+    browser.submit(page, "/decline")
+    assert browser.get("/link").headers["location"] == "/dashboard"
+
+
+@pytest.mark.parametrize("fields", [{}, {"registration_id": ""}, {"registration_id": "unknown"}])
+def test_declining_what_is_not_there_goes_on(browser: Browser, fields: dict[str, str]) -> None:
+    response = browser.post("/decline", fields)
+    assert (response.status_code, response.headers["location"]) == (303, "/signup")
+    sign_up(browser, GLOBEX)
+    assert browser.post("/decline", fields).headers["location"] == "/link"
+
+
 # All pages
 
 
-@pytest.mark.parametrize("path", ["/signup", "/login", "/link", "/logout"])
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}])
-def test_a_cross_site_post_is_refused(browser: Browser, database: Session, path: str, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize("path", ["/signup", "/login", "/link", "/decline", "/logout"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+        {"Origin": "https://evil.example"},
+        {"Origin": "null"},
+    ],
+)
+def test_a_post_of_another_site_is_refused(
+    browser: Browser, database: Session, path: str, headers: dict[str, str]
+) -> None:
     response = browser.post(path, GLOBEX, headers)
     assert response.status_code == 403
     assert "from another site" in response.text
