@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test soak check format clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -22,6 +22,9 @@ demo: .venv/.installed  ## start the example app and the local marketplace
 test: .venv/.installed  ## run every test, with branch coverage
 	$(BIN)/coverage run -m pytest
 	$(BIN)/coverage report
+
+soak: .venv/.installed  ## 20 000 registrations of every kind against a host on a socket
+	@$(BIN)/python -m tests.soak
 
 check: .venv/.installed  ## lint, formatting, types
 	$(BIN)/ruff check .
