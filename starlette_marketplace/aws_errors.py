@@ -27,7 +27,16 @@ _CREDENTIALS_CODES = frozenset(
 )
 _ACCESS_CODES = frozenset({"AccessDenied", "AccessDeniedException", "NotAuthorized", "UnauthorizedOperation"})
 _THROTTLING_CODES = frozenset(
-    {"429", "RequestLimitExceeded", "Throttling", "ThrottlingException", "TooManyRequestsException"}
+    {
+        "429",
+        "RequestLimitExceeded",
+        "RequestThrottledException",
+        "SlowDown",
+        "ThrottledException",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    }
 )
 
 
@@ -38,6 +47,8 @@ def error_of(exc: Exception) -> errors.MarketplaceError:
     if isinstance(exc, exceptions.ClientError):
         return _answered_error(exc) if exc.operation_name == "ResolveCustomer" else _credentials_call_error(exc)
     reason = type(exc).__name__
+    if isinstance(exc, UnicodeDecodeError):
+        return _unreadable(reason)
     if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         return errors.AwsUnavailableError(
             f"AWS was not reached ({reason}): it may pass; if not, check the network, region_name, endpoint_url"
@@ -56,15 +67,21 @@ def error_of(exc: Exception) -> errors.MarketplaceError:
         return errors.CredentialsError(f"No AWS credentials could be had ({reason}): renew or correct them")
     if isinstance(exc, (exceptions.BotoCoreError, ValueError, OSError)):
         return errors.ConfigurationError(f"The AWS configuration cannot be used ({reason}): correct it")
+    return _unreadable(reason)
+
+
+def _unreadable(reason: str) -> errors.AwsUnavailableError:
     return errors.AwsUnavailableError(
-        f"The call to AWS failed in an unknown way ({reason}): it may pass; if not, upgrade boto3 or report it to us"
+        f"What AWS answered cannot be read ({reason}): it may pass; if not, check endpoint_url and the proxies on the "
+        "way, or upgrade boto3"
     )
 
 
 def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     """What an error answer of ResolveCustomer means."""
     status, code, answer = _described(exc)
-    if code == "InvalidTokenException":
+    # The token is all that a call is made of, so a call that is not valid has a token that is not.
+    if code in {"InvalidTokenException", "ValidationException"}:
         return errors.InvalidTokenError(
             f"AWS does not know the token ({answer}): the buyer needs a fresh link; if none of the links work, check "
             "that the credentials are those of the account that published the product"
@@ -73,7 +90,9 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
         return errors.ExpiredTokenError(f"The token has expired ({answer}): the buyer needs a fresh link")
     if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
-        return errors.CredentialsError(f"AWS refused our credentials ({answer}): renew or correct them")
+        return errors.CredentialsError(
+            f"AWS refused our credentials ({answer}): renew or correct them, and check the clock of this machine"
+        )
     if code in _ACCESS_CODES:
         return errors.AccessDeniedError(
             f"Our credentials may not resolve customers ({answer}): "
@@ -84,6 +103,11 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     if code in _THROTTLING_CODES:
         return errors.ThrottledError(
             f"AWS limits the rate of our calls ({answer}): it passes; if it comes often, ask AWS Support for more"
+        )
+    if code == str(status) and status < 500:
+        # What botocore makes of an answer that is not one of AWS's own errors.
+        return errors.AwsUnavailableError(
+            f"Something else answered for AWS ({answer}): check endpoint_url and the proxies on the way"
         )
     return errors.AwsUnavailableError(
         f"AWS failed ({answer}): it may pass; if not, see the AWS Health Dashboard or give AWS Support the request id"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+import anyio
 from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
@@ -71,12 +72,14 @@ class RegistrationEndpoint:
 
     async def _register(self, request: Request) -> ASGIApp:
         form = None
+        began = anyio.current_time()
         try:
             form = await read_form(request, max_body_size=self.settings.max_body_size, deadline=self.settings.deadline)
             refusal = await self.on_request(RegistrationRequested(request))
             if refusal is not None:
                 return refusal
-            customer = await self.resolutions.resolve(form.token)
+            patience = began + self.settings.deadline - anyio.current_time()
+            customer = await self.resolutions.resolve(form.token, patience=patience)
             if not self._accepts(customer.product_code):
                 raise ProductMismatchError(
                     f"the token is for product code {customer.product_code}, which product_codes does not list"

@@ -10,13 +10,14 @@ import functools
 import hashlib
 import hmac
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import anyio
 import anyio.lowlevel
@@ -24,7 +25,7 @@ from cachetools import TLRUCache
 from itsdangerous import URLSafeSerializer
 
 from .customer import MarketplaceCustomer
-from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError
+from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
 
 if TYPE_CHECKING:
     from .resolver import Resolver
@@ -32,7 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("starlette_marketplace")
 
-T = TypeVar("T", bound=MarketplaceError)
+E = TypeVar("E", bound=MarketplaceError)
+R = TypeVar("R")
 
 
 class SharedCache(Protocol):
@@ -55,12 +57,13 @@ class SharedCache(Protocol):
         ...
 
 
-@dataclass(slots=True)
-class _Flight:
-    """A resolution that has not ended yet."""
+@dataclass(slots=True, eq=False)
+class _Flight(Generic[R]):
+    """A job in our threads, and those who wait for it."""
 
-    wanted_until: float
-    future: Future[MarketplaceCustomer] = field(init=False)
+    wanted_until: float = math.inf
+    wakers: set[Callable[[], object]] = field(default_factory=set)
+    future: Future[R] = field(init=False)
 
 
 class Resolutions:
@@ -100,23 +103,29 @@ class Resolutions:
         # Guards all below; reentrant, as a future that has ended already calls back at once.
         self._lock = threading.RLock()
         self._executor: ThreadPoolExecutor | None = None
-        self._flights: dict[str, _Flight] = {}
+        self._flights: dict[str, _Flight[MarketplaceCustomer]] = {}
         self._outcomes: TLRUCache[str, MarketplaceCustomer | TokenError] = TLRUCache(
             settings.cache_size, ttu=self._keep_until, timer=timer
         )
 
-    async def resolve(self, token: str) -> MarketplaceCustomer:
+    async def resolve(self, token: str, *, patience: float | None = None) -> MarketplaceCustomer:
         """The customer of `token`, from the cache, from a call under way, or by asking.
+
+        Args:
+            token: The registration token.
+            patience: Seconds to wait; None for `deadline`.
 
         Raises:
             MarketplaceError: What the resolver raised.
-            DeadlineExceededError: There is no outcome within `deadline`.
-            OverloadedError: Too many wait already, or the server is shutting down.
+            DeadlineExceededError: There is no outcome in that time.
+            OverloadedError: Too many wait already.
+            UnavailableError: The server is shutting down.
         """
         key = self._key(token)
+        patience = self._deadline if patience is None else patience
         with self._lock:
-            found = self._outcomes.get(key) or self._join(key, token)
-        outcome = await self._land(found) if isinstance(found, Future) else found
+            found = self._outcomes.get(key) or self._join(key, token, patience)
+        outcome = await self._land(found, patience) if isinstance(found, _Flight) else found
         if isinstance(outcome, MarketplaceError):
             # A copy for each caller: one exception raised by many would gather all their tracebacks.
             raise _copy(outcome) from outcome.__cause__
@@ -131,47 +140,79 @@ class Resolutions:
 
     async def run(self, function: Callable[[], None]) -> None:
         """Run `function` in the threads that resolutions run in."""
+        flight: _Flight[None] = _Flight()
         with self._lock:
-            future = self._threads_started().submit(function)
-        await _ended(future)
-        future.result()
+            self._start(flight, function)
+            flight.future.add_done_callback(functools.partial(self._wake, flight))
+        await self._ended(flight)
+        flight.future.result()
 
     def _key(self, token: str) -> str:
         return hmac.new(self._secret_key, token.encode(), hashlib.sha256).hexdigest()
 
-    def _threads_started(self) -> ThreadPoolExecutor:
-        if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="starlette-marketplace")
-        return self._executor
-
-    def _join(self, key: str, token: str) -> Future[MarketplaceCustomer]:
-        wanted_until = self._timer() + self._deadline
+    def _join(self, key: str, token: str, patience: float) -> _Flight[MarketplaceCustomer]:
+        wanted_until = self._timer() + patience
         flight = self._flights.get(key)
         if flight is not None:
-            flight.wanted_until = wanted_until
-            return flight.future
+            flight.wanted_until = max(flight.wanted_until, wanted_until)
+            return flight
         if len(self._flights) >= self._limit:
             raise OverloadedError(
                 f"{self._limit} resolutions are under way or wait for a thread already: AWS is slow, or raise "
                 "max_concurrency; against a flood, let on_request limit the rate"
             )
         flight = _Flight(wanted_until)
-        flight.future = self._threads_started().submit(self._resolve, flight, key, token)
+        self._start(flight, self._resolve, flight, key, token)
         self._flights[key] = flight
         flight.future.add_done_callback(functools.partial(self._landed, key))
-        return flight.future
+        flight.future.add_done_callback(functools.partial(self._wake, flight))
+        return flight
 
-    async def _land(self, future: Future[MarketplaceCustomer]) -> MarketplaceCustomer | MarketplaceError:
-        with anyio.move_on_after(self._deadline) as scope:
-            await _ended(future)
+    def _start(self, flight: _Flight[R], function: Callable[..., R], *args: object) -> None:
+        if self._executor is None:
+            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="starlette-marketplace")
+        try:
+            flight.future = self._executor.submit(function, *args)
+        except RuntimeError as exc:
+            raise OverloadedError(f"no thread could be started: {exc}") from exc
+
+    async def _land(
+        self, flight: _Flight[MarketplaceCustomer], patience: float
+    ) -> MarketplaceCustomer | MarketplaceError:
+        with anyio.move_on_after(patience) as scope:
+            await self._ended(flight)
         if scope.cancelled_caught:
             return DeadlineExceededError(
                 f"AWS gave no answer within {self._deadline} s: the call goes on, its outcome is kept for the next try"
             )
+        future = flight.future
         if future.cancelled():
-            return OverloadedError("the server is shutting down")
+            return UnavailableError("the server is shutting down")
         error = future.exception()
         return error if isinstance(error, MarketplaceError) else future.result()
+
+    async def _ended(self, flight: _Flight[Any]) -> None:
+        """Wait until `flight` has ended, on asyncio or trio."""
+        ended = anyio.Event()
+        loop: Any = anyio.lowlevel.current_token().native_token
+        # Both are made for other threads and do not wait for the loop, as anyio.from_thread.run_sync would.
+        call_soon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
+        wake = functools.partial(call_soon, ended.set)
+        with self._lock:
+            if flight.future.done():
+                return
+            flight.wakers.add(wake)
+        try:
+            await ended.wait()
+        finally:
+            with self._lock:
+                flight.wakers.discard(wake)
+
+    def _wake(self, flight: _Flight[Any], _: Future[Any]) -> None:
+        with self._lock:
+            for wake in flight.wakers:
+                with suppress(RuntimeError):  # The loop has gone, and the caller with it.
+                    wake()
 
     def _landed(self, key: str, future: Future[MarketplaceCustomer]) -> None:
         with self._lock:
@@ -186,7 +227,7 @@ class Resolutions:
     def _keep_until(self, key: str, outcome: MarketplaceCustomer | TokenError, now: float) -> float:
         return now + (min(self._ttl, self._VERDICT_TTL) if isinstance(outcome, TokenError) else self._ttl)
 
-    def _resolve(self, flight: _Flight, key: str, token: str) -> MarketplaceCustomer:
+    def _resolve(self, flight: _Flight[MarketplaceCustomer], key: str, token: str) -> MarketplaceCustomer:
         if self._timer() > flight.wanted_until:
             raise OverloadedError("everyone who waited for this resolution has left before it began")
         if self._shared_cache is None or self._ttl == 0:
@@ -230,7 +271,7 @@ class Resolutions:
                     lock.__exit__(None, None, None)
 
 
-def _copy(error: T) -> T:
+def _copy(error: E) -> E:
     # Not by copy.copy, which calls the constructor: a host's own error may have another one.
     new = type(error).__new__(type(error), *error.args)
     new.__dict__.update(error.__dict__)
@@ -243,18 +284,3 @@ def _passed_over(operation: str) -> Iterator[None]:
         yield
     except Exception as exc:  # noqa: BLE001 - an implementation raises what its client library does.
         logger.warning("The shared cache failed and was passed over: %s", operation, extra={"reason": repr(exc)})
-
-
-async def _ended(future: Future[Any]) -> None:
-    """Wait until `future` has ended, on asyncio or trio."""
-    ended = anyio.Event()
-    loop: Any = anyio.lowlevel.current_token().native_token
-    # Both are made for other threads and do not wait for the loop, as anyio.from_thread.run_sync would.
-    call_soon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
-
-    def wake(_: Future[Any]) -> None:
-        with suppress(RuntimeError):  # The loop has gone, and the caller with it.
-            call_soon(ended.set)
-
-    future.add_done_callback(wake)
-    await ended.wait()

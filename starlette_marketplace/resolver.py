@@ -57,6 +57,8 @@ class AwsResolver:
         self._settings = settings
         self._timer = timer
         self._client: Any = None
+        # botocore's models of services and endpoints: reading them again is most of what a new client would cost.
+        self._models: Any = None
         self._made_at = 0.0
         self._lock = threading.Lock()
 
@@ -80,20 +82,53 @@ class AwsResolver:
         client = self._connected()
         try:
             answer = client.resolve_customer(RegistrationToken=token)
-        except Exception as exc:  # noqa: BLE001 - more comes out of botocore than its own errors.
+        except Exception as exc:
             error = error_of(exc)
             if isinstance(error, errors.CredentialsError):
                 self._forget(client)
-            # AWS may quote what it was sent; then its exception may go no further.
-            raise error from (None if token in str(exc) else exc)
+            if token in f"{error} {exc} {vars(exc)}":
+                # AWS has quoted what it was sent: what it said may go no further.
+                raise type(error)(str(error).replace(token, "...")) from None
+            raise error from exc
         return _customer(answer)
 
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
-                self._client = _make_client(self._settings)
+                self._client = self._make_client()
                 self._made_at = self._timer()
             return self._client
+
+    def _make_client(self) -> Any:
+        import boto3
+        import botocore
+
+        settings = self._settings
+        try:
+            session, caller, region = make_sessions(settings)
+            maker = boto3.Session(botocore_session=caller)
+            if self._models is None:
+                self._models = caller.get_component("data_loader")
+            for each in (session, caller):
+                each.register_component("data_loader", self._models)
+            client = maker.client("meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url)
+            credentials = session.get_credentials()
+        except Exception as exc:
+            raise setup_error_of(exc) from exc
+        if credentials is None:
+            raise errors.CredentialsError(
+                "No AWS credentials were found: give the host a role or a profile of the seller account"
+            )
+        if ".amazonaws." in client.meta.endpoint_url and not has_metering(session, region):
+            logger.warning("AWS Marketplace Metering is not known to be in the region %s: set region_name", region)
+        answer = client.meta.service_model.operation_model("ResolveCustomer").output_shape
+        if "Metadata" not in answer.members:
+            logger.warning(
+                "botocore %s does not know Metadata.AgreementId, so agreement_id will be None: "
+                "upgrade botocore to 1.43.111 or newer",
+                botocore.__version__,
+            )
+        return client
 
     def _forget(self, client: Any) -> None:
         with self._lock:
@@ -101,40 +136,29 @@ class AwsResolver:
                 self._client = None
 
 
-def _make_client(settings: MarketplaceSettings) -> Any:
-    import boto3
-    import botocore
+def make_sessions(settings: MarketplaceSettings) -> tuple[Session, Session, str]:
+    """The host's own session, the one that calls AWS Marketplace, which differs with `role_arn`, and the region."""
+    session = _make_session(settings)
+    region = settings.region_name or session.get_config_variable("region") or "us-east-1"
+    caller = session if settings.role_arn is None else _assume_role(session, settings.role_arn, settings, region)
+    return session, caller, region
+
+
+def setup_error_of(exc: Exception) -> errors.MarketplaceError:
+    """What it means that no client could be made."""
     from botocore.exceptions import InvalidRegionError, ProfileNotFound
 
-    try:
-        session = _make_session(settings)
-        region = settings.region_name or session.get_config_variable("region") or "us-east-1"
-        caller = session if settings.role_arn is None else _assume_role(session, settings.role_arn, settings, region)
-        client = boto3.Session(botocore_session=caller).client(
-            "meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url
-        )
-        credentials = session.get_credentials()
-    except ProfileNotFound as exc:
-        raise errors.SettingsError(f"{exc}: set profile_name to a profile of the AWS configuration files") from exc
-    except InvalidRegionError as exc:
-        raise errors.RegionError("The AWS region is not the name of one: set region_name, such as us-east-1") from exc
-    except Exception as exc:
-        raise error_of(exc) from exc
-    if credentials is None:
-        raise errors.CredentialsError(
-            "No AWS credentials were found: give the host a role or a profile of the seller account"
-        )
+    if isinstance(exc, ProfileNotFound):
+        return errors.SettingsError(f"{exc}: set profile_name to a profile of the AWS configuration files")
+    if isinstance(exc, InvalidRegionError):
+        return errors.RegionError("The AWS region is not the name of one: set region_name, such as us-east-1")
+    return error_of(exc)
+
+
+def has_metering(session: Session, region: str) -> bool:
+    """Whether the metering service is known to be in the region."""
     known = (session.get_available_regions("meteringmarketplace", partition) for partition in ("aws", "aws-cn"))
-    if ".amazonaws." in client.meta.endpoint_url and not any(region in regions for regions in known):
-        logger.warning("AWS Marketplace Metering is not known to be in the region %s: set region_name", region)
-    answer = client.meta.service_model.operation_model("ResolveCustomer").output_shape
-    if "Metadata" not in answer.members:
-        logger.warning(
-            "botocore %s does not know Metadata.AgreementId, so agreement_id will be None: "
-            "upgrade botocore to 1.43.111 or newer",
-            botocore.__version__,
-        )
-    return client
+    return any(region in regions for regions in known)
 
 
 def _make_session(settings: MarketplaceSettings) -> Session:

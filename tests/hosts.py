@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Unpack
 
+import anyio
 import httpx2
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
@@ -121,6 +122,20 @@ async def browser(
     transport = httpx2.ASGITransport(app=app, raise_app_exceptions=raise_app_exceptions, root_path=root_path)
     async with httpx2.AsyncClient(transport=transport, base_url="https://app.example") as client:
         yield client
+
+
+async def status_in_the_end(buyer: httpx2.AsyncClient, token: str) -> int:
+    """The status once trying again has led to another answer than 503.
+
+    Raises:
+        TimeoutError: It never did.
+    """
+    with anyio.fail_after(60):
+        while True:
+            status = (await buyer.post(LANDING, data=form(token))).status_code
+            if status != 503:
+                return status
+            await anyio.sleep(0.01)
 
 
 def form(token: str, **hints: str) -> dict[str, str]:

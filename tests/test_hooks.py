@@ -5,11 +5,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from starlette_marketplace import MarketplaceSettings, OverloadedError, ProductMismatchError
+from starlette_marketplace import MarketplaceSettings, OverloadedError, ProductMismatchError, ThrottledError
 from starlette_marketplace.hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import HOSTS, LANDING, Host, browser, form
@@ -216,6 +217,32 @@ async def test_plain_hooks_run_in_a_thread_and_async_ones_in_the_loop(
         assert (await buyer.post(LANDING, data=form("junk"))).status_code == 400
     assert len(hooks.threads) == 4
     assert {thread is threading.current_thread() for thread in hooks.threads} == {is_async}
+
+
+async def test_the_server_hears_of_what_a_hook_raises_although_the_host_has_a_page_for_it(
+    host: Host, settings: MarketplaceSettings
+) -> None:
+    """Starlette answers with the host's page for errors, and raises them on."""
+
+    def fail(_: object) -> None:
+        raise ZeroDivisionError
+
+    app = host(settings=settings, resolver=FakeResolver(), on_resolved=fail)
+    assert isinstance(app, Starlette)
+    app.add_exception_handler(Exception, lambda *_: PlainTextResponse("Sorry", 500))
+    async with browser(app) as buyer:
+        with pytest.raises(ZeroDivisionError):
+            await buyer.post(LANDING, data=form("good"))
+    async with browser(app, raise_app_exceptions=False) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+    assert (response.status_code, response.text) == (500, "Sorry")
+
+
+async def test_errors_whose_causes_go_in_a_circle_are_answered(host: Host, settings: MarketplaceSettings) -> None:
+    error, cause = ThrottledError("too often"), OSError()
+    error.__cause__, cause.__context__ = cause, error
+    async with browser(host(settings=settings, resolver=FakeResolver({"good": error}))) as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 503
 
 
 async def test_an_error_of_on_error_reaches_the_host(host: Host, settings: MarketplaceSettings) -> None:

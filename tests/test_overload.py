@@ -14,10 +14,10 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
-from starlette_marketplace import MarketplaceMiddleware, MarketplaceSettings
+from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, browser, form
+from tests.hosts import LANDING, browser, form, status_in_the_end
 from tests.memory import living
 from tests.network import Fault, Network, network
 
@@ -89,23 +89,21 @@ async def test_aws_that_comes_back_after_the_deadline_of_everyone_is_asked_again
     settings: MarketplaceSettings, marketplace: LocalMarketplace, to_aws: Network
 ) -> None:
     """Nobody is left of those who waited, so their turns are skipped instead of being taken before new buyers'."""
-    host = FastAPI()
-    host.add_middleware(
-        MarketplaceMiddleware,
-        settings=replace(
-            settings, endpoint_url=to_aws.url, max_concurrency=1, max_waiting=10, read_timeout=60, deadline=0.1
-        ),
+    marketplace_of_host = Marketplace(
+        replace(settings, endpoint_url=to_aws.url, max_concurrency=1, max_waiting=10, read_timeout=60, deadline=0.1)
     )
+    host = FastAPI()
+    host.add_middleware(MarketplaceMiddleware, marketplace_of_host)
+    await marketplace_of_host.startup()
     to_aws.suffer(Fault.SILENCE)
     async with browser(host) as buyer:
         async with crowd(buyer, [marketplace.issue_token("new-product") for _ in range(11)]) as (_, answers):
             pass
         assert [answer.status_code for answer in answers] == [503] * 11
+        await anyio.to_thread.run_sync(to_aws.held.acquire)
         assert to_aws.requests == 1
         to_aws.mend()
-        token = marketplace.issue_token("new-product")
-        while (answer := await buyer.post(LANDING, data=form(token))).status_code != 303:
-            assert answer.status_code == 503
+        assert await status_in_the_end(buyer, marketplace.issue_token("new-product")) == 303
     assert len(marketplace.resolve_calls) == 2
 
 

@@ -21,6 +21,7 @@ from starlette_marketplace import (
     MarketplaceError,
     MarketplaceSettings,
     OverloadedError,
+    UnavailableError,
 )
 from starlette_marketplace.resolution import Resolutions, SharedCache
 from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
@@ -39,7 +40,7 @@ def make() -> Iterator[Make]:
         *,
         timer: FakeTimer | None = None,
         shared_cache: SharedCache | None = None,
-        **settings: float,
+        **settings: float | str,
     ) -> Resolutions:
         values = {"secret_key": "k" * 32, "product_codes": "*"} | settings
         given = MarketplaceSettings(**values)  # type: ignore[arg-type]  # a mixture of types
@@ -315,8 +316,23 @@ async def test_closing_refuses_what_waits_and_a_later_start_works(make: Make) ->
             resolutions.close()
             resolutions.close()
     assert results["a"] == CUSTOMER, "a call under way ends by itself"
-    assert isinstance(results["b"], OverloadedError)
+    assert str(results["b"]) == "the server is shutting down"
+    assert type(results["b"]) is UnavailableError
     assert await resolutions.resolve("b") == CUSTOMER
+
+
+async def test_a_thread_that_cannot_be_started_is_too_much_at_once(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolutions = make(FakeResolver())
+
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", fail)
+        error = await outcome(resolutions)
+    assert type(error) is OverloadedError
+    assert "can't start new thread" in str(error)
+    assert await resolutions.resolve("good") == CUSTOMER
 
 
 async def test_run_raises_what_the_function_raises(make: Make) -> None:
@@ -399,6 +415,14 @@ async def test_a_failing_shared_cache_is_logged_and_passed_over(
     assert cache.used[operation] > 0
     assert f"The shared cache failed and was passed over: {operation}" in caplog.text
     assert "the cache is down" in str(caplog.records[0].__dict__["reason"])
+
+
+async def test_the_keys_of_a_shared_cache_tell_nothing_without_the_secret_key(make: Make) -> None:
+    first, second = FakeSharedCache(), FakeSharedCache()
+    await make(FakeResolver(), shared_cache=first).resolve("good")
+    await make(FakeResolver(), shared_cache=second, secret_key="another" * 8).resolve("good")
+    assert first.values.keys().isdisjoint(second.values.keys())
+    assert "good" not in str(first.values)
 
 
 async def test_a_shared_value_that_is_forged_or_moved_is_not_believed(make: Make) -> None:

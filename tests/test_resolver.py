@@ -1,9 +1,11 @@
+import gc
 import gzip
 import json
 import logging
 import os
 import re
 import socket
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping
@@ -199,9 +201,43 @@ def test_a_scenario_that_fails_is_the_error_that_says_why(scenario: str, expecte
         (Response(status_code=429), ThrottledError, "HTTP 429"),
         (failure("InternalServiceErrorException", 500), AwsUnavailableError, "HTTP 500"),
         (HTMLResponse("<h1>Unavailable</h1>", 503), AwsUnavailableError, "HTTP 503, AWS request id none"),
-        (HTMLResponse("<h1>Moved</h1>", 301), AwsUnavailableError, "HTTP 301"),
-        (failure("ValidationException"), AwsUnavailableError, "ValidationException, HTTP 400"),
-        (PlainTextResponse("", 418), AwsUnavailableError, "HTTP 418"),
+        (HTMLResponse("<h1>Moved</h1>", 301), AwsUnavailableError, "Something else answered for AWS"),
+        (failure("ValidationException"), InvalidTokenError, "ValidationException, HTTP 400"),
+        (failure("SomethingNewException"), AwsUnavailableError, "AWS failed (ResolveCustomer: SomethingNewException"),
+        *(
+            (HTMLResponse("<h1>No</h1>", status), AwsUnavailableError, "check endpoint_url and the proxies on the way")
+            for status in (302, 401, 403, 404, 407, 418)
+        ),
+        *(
+            (failure(code), CredentialsError, "renew or correct them, and check the clock of this machine")
+            for code in (
+                "ExpiredToken",
+                "IncompleteSignature",
+                "IncompleteSignatureException",
+                "InvalidAccessKeyId",
+                "InvalidClientTokenId",
+                "MissingAuthenticationToken",
+                "MissingAuthenticationTokenException",
+                "OptInRequired",
+                "RequestExpired",
+                "SignatureDoesNotMatch",
+            )
+        ),
+        *(
+            (failure(code), AccessDeniedError, "allow the action aws-marketplace:ResolveCustomer")
+            for code in ("NotAuthorized", "UnauthorizedOperation")
+        ),
+        *(
+            (failure(code), ThrottledError, "ask AWS Support for more")
+            for code in (
+                "RequestLimitExceeded",
+                "RequestThrottledException",
+                "SlowDown",
+                "ThrottledException",
+                "Throttling",
+                "TooManyRequestsException",
+            )
+        ),
     ],
     ids=lambda value: bytes(value.body).decode() if isinstance(value, Response) else None,
 )
@@ -220,6 +256,17 @@ def test_an_error_that_quotes_the_token_goes_no_further(status: int) -> None:
     error = answered(failure("InvalidTokenException", status, f"Registration token {TOKEN} is invalid"))
 
     assert type(error) is InvalidTokenError
+    assert error.__cause__ is None
+
+
+@pytest.mark.parametrize("headers", [{"x-amzn-requestid": TOKEN}, {"x-echo": TOKEN}])
+def test_a_token_that_is_quoted_elsewhere_goes_no_further_either(headers: dict[str, str]) -> None:
+    response = failure(f"No{TOKEN}", 500)
+    response.headers.update(headers)
+    error = answered(response)
+
+    assert type(error) is AwsUnavailableError
+    assert TOKEN not in str(error)
     assert error.__cause__ is None
 
 
@@ -254,8 +301,24 @@ def test_an_answer_with_nothing_in_it_is_aws_not_being_available(body: str) -> N
     assert "AWS answered with nothing in it (AWS request id " in str(error)
 
 
-def test_an_answer_of_another_shape_is_an_error_of_ours() -> None:
-    assert answered(PlainTextResponse("[]")).status == 503
+@pytest.mark.parametrize(
+    "response",
+    [
+        PlainTextResponse("[]"),
+        PlainTextResponse("null"),
+        PlainTextResponse('"text"'),
+        answer({**IDENTITY, "Metadata": "text"}),
+        PlainTextResponse("G\u00e4ste-WLAN".encode("latin-1")),
+        Response(b"not compressed", headers={"Content-Encoding": "gzip"}),
+        Response(gzip.compress(json.dumps(IDENTITY).encode())[:40], headers={"Content-Encoding": "gzip"}),
+    ],
+    ids=lambda response: repr(response.body),
+)
+def test_an_answer_that_cannot_be_read_is_aws_not_being_available(response: Response) -> None:
+    error = answered(response)
+
+    assert type(error) is AwsUnavailableError
+    assert "check endpoint_url and the proxies on the way" in str(error)
 
 
 @pytest.mark.parametrize("response", [b"", b"SSH-2.0-server\r\n", b"HTTP/1.1 503 No\r\nContent-Length: 9\r\n\r\n{"])
@@ -671,6 +734,32 @@ def sts_failure(code: str, status: int = 403) -> Response:
         f"<Error><Type>Sender</Type><Code>{code}</Code><Message>No</Message></Error><RequestId>request-2</RequestId>"
     )
     return Response(f"<ErrorResponse>{error}</ErrorResponse>", status, media_type="text/xml")
+
+
+@pytest.mark.parametrize("changes", [{}, {"role_arn": ROLE}])
+def test_a_client_that_is_made_anew_does_not_read_the_models_of_aws_again(
+    environment: pytest.MonkeyPatch, changes: Any
+) -> None:
+    """One is made every ten seconds for as long as AWS refuses the credentials, or for every buyer without any."""
+    aws, timer = FakeAws(failure("UnrecognizedClientException")), FakeTimer()
+    with serve(aws, lifespan="off") as url, serve(FakeSts(), lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        settings = MarketplaceSettings(
+            secret_key="k" * 32, product_codes="*", endpoint_url=url, max_attempts=1, **changes
+        )
+        resolver = AwsResolver(settings, timer=timer)
+        resolver.connect()
+        gc.collect()
+        gc.disable()
+        try:
+            before = sys.getallocatedblocks()
+            for _ in range(3):
+                timer.now += 11
+                error_of(resolver)
+            # The models of one client are more than 80 000.
+            assert sys.getallocatedblocks() - before < 40_000
+        finally:
+            gc.enable()
 
 
 def test_a_role_is_assumed_once_and_the_call_is_signed_with_its_credentials(environment: pytest.MonkeyPatch) -> None:
