@@ -1,7 +1,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import errno
+import functools
+import logging
+import os
+import re
 import secrets
 import sys
 from typing import TYPE_CHECKING
@@ -10,23 +15,28 @@ from urllib.parse import urlsplit
 from ._version import __version__
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
+
+    from .doctor import Finding
 
 _REGISTRATION_PATH = "/marketplace/register"
 
 _READY = """\
-The local marketplace is open: http://localhost:{port}
+The local marketplace is open: {address}
+Watch every call as it happens: {address}/activity
 
-It sends buyers to {registration_url} (--app changes that).
+It sends buyers to {registration_url} (--app changes that), and listens on this machine only.
 For your app to ask this marketplace instead of AWS, start it with:
 
-  export AWS_ENDPOINT_URL_MARKETPLACE_METERING=http://localhost:{port}
+  export AWS_ENDPOINT_URL_MARKETPLACE_METERING={address}
   export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
   export MARKETPLACE_PRODUCT_CODES={product_codes}
   export MARKETPLACE_SECRET_KEY={secret_key}
   export MARKETPLACE_HTTPS_ONLY=false
 
-In code, the first of these is the setting endpoint_url. Ctrl-C closes the marketplace.
+A role and the command doctor need AWS_ENDPOINT_URL_STS=http://localhost:{port} as well.
+In code, the first of these is the setting endpoint_url; {address}/connect has more, for every language.
+Ctrl-C closes the marketplace.
 """
 
 
@@ -45,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_local(commands)
+    _add_doctor(commands)
     arguments = parser.parse_args(argv)
     command: Callable[[argparse.Namespace], int] = arguments.command
     return command(arguments)
@@ -64,28 +75,121 @@ def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--port", type=_port, default=8001, help="port of the marketplace; 0 takes a free one (default: %(default)s)"
     )
-    parser.set_defaults(command=_local)
+    parser.add_argument(
+        "--host",
+        default="localhost",
+        help="127.0.0.1, ::1 or localhost, which is both; no other, because whoever reaches the marketplace can take "
+        "on the identity of any buyer (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--latency", metavar="MS", default="0", help="milliseconds that every answer of AWS is late (default: 0)"
+    )
+    parser.add_argument(
+        "--error-rate", metavar="PERCENT", default="0", help="percentage of calls that fail by chance (default: 0)"
+    )
+    parser.add_argument(
+        "--token-life", metavar="SECONDS", default="", help="seconds until a token expires (default: it never does)"
+    )
+    parser.set_defaults(command=functools.partial(_local, parser))
 
 
-def _local(arguments: argparse.Namespace) -> int:
+def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     try:
-        from .local import PRODUCT_CODES, LocalMarketplace, bind_loopback, run
+        from .local import CONDITIONS, PRODUCT_CODES, LocalMarketplace, bind_loopback, read_conditions, run
     except ImportError as exc:
         return _fail(str(exc))
+    marketplace = LocalMarketplace(arguments.app)
+    texts = {condition.name: getattr(arguments, condition.name.replace("-", "_")) for condition in CONDITIONS}
+    values, errors = read_conditions(texts)
+    for name, error in errors.items():
+        parser.error(f"argument --{name}: {error}")
+    for attribute, value in values.items():
+        setattr(marketplace, attribute, value)
     try:
-        listeners = bind_loopback(arguments.port)
+        listeners = bind_loopback(arguments.port, host=arguments.host)
+    except ValueError as exc:
+        parser.error(f"argument --host: {exc}")
     except OSError as exc:
         if exc.errno == errno.EADDRINUSE:
             return _fail(f"Port {arguments.port} is already in use: choose another one with --port.")
         return _fail(f"Port {arguments.port} cannot be used: {exc.strerror}.")
+    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
     ready = _READY.format(
-        port=listeners[0].getsockname()[1],
+        address=f"http://{host}:{listeners[0].getsockname()[1]}",
         registration_url=arguments.app,
         product_codes=",".join(PRODUCT_CODES),
         secret_key=secrets.token_urlsafe(32),
     )
-    run(LocalMarketplace(arguments.app), listeners, on_ready=lambda: print(ready, flush=True))
+    run(marketplace, listeners, on_ready=lambda: print(ready, flush=True))
     return 0
+
+
+def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="say what is wrong between your app and AWS Marketplace, and how to put it right",
+        description="Look at the settings that your app has, at AWS with its credentials, and at its landing URL; say "
+        "what is wrong and how to put it right. Changes nothing, and prints no secret. Exit code 1 with a problem, 0 "
+        "without, warnings or not.",
+    )
+    parser.add_argument(
+        "--settings",
+        metavar="MODULE:NAME",
+        type=_target,
+        help="settings, a Marketplace, or a function without arguments that gives one of them (default: the "
+        "environment, as MarketplaceMiddleware does)",
+    )
+    parser.add_argument(
+        "--url",
+        type=_public_url,
+        help=f"the landing URL that AWS Marketplace has, to try it; without a path, {_REGISTRATION_PATH} is added",
+    )
+    parser.add_argument("--json", action="store_true", help="write JSON")
+    parser.set_defaults(command=_doctor)
+
+
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import as_json, as_text, examine, is_fine
+
+    findings = []
+
+    def found() -> Iterator[Finding]:
+        for finding in examine(os.environ, target=arguments.settings, url=arguments.url):
+            findings.append(finding)
+            yield finding
+
+    out = sys.stdout
+    # Neither what the app prints when it is imported nor what anybody logs belongs into the output.
+    with contextlib.redirect_stdout(sys.stderr), _without_logs():
+        try:
+            for text in [as_json(list(found()))] if arguments.json else as_text(found()):
+                print(text, file=out, flush=True)
+        except KeyboardInterrupt:
+            return 130
+    return 0 if is_fine(findings) else 1
+
+
+@contextlib.contextmanager
+def _without_logs() -> Iterator[None]:
+    disabled = logging.root.manager.disable
+    logging.disable()
+    try:
+        yield
+    finally:
+        logging.disable(disabled)
+
+
+def _target(text: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.\w+)*:\w+(\.\w+)*", text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form module:name, such as app.main:settings")
+    return text
+
+
+def _public_url(text: str) -> str:
+    url = _registration_url(text)
+    if "@" in urlsplit(url).netloc:  # A password would come out again.
+        raise argparse.ArgumentTypeError("the URL of a listing has no user name and no password")
+    return url
 
 
 def _registration_url(text: str) -> str:

@@ -16,6 +16,7 @@ import pytest
 
 from starlette_marketplace._version import __version__
 from starlette_marketplace.cli import main
+from starlette_marketplace.local import LocalMarketplace
 
 COMMAND = Path(sysconfig.get_path("scripts"), "starlette-marketplace")
 
@@ -116,6 +117,66 @@ def test_a_port_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], po
 
     assert ended.value.code == 2
     assert f"argument --port: {port!r} is not a port from 0 to 65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.com", ""])
+def test_a_host_that_is_not_loopback_is_refused_with_the_reason_and_a_way(
+    capsys: pytest.CaptureFixture[str], host: str
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["local", "--port", "0", f"--host={host}"])
+
+    assert ended.value.code == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert f"argument --host: {host!r} is refused: the local marketplace has no login" in err
+    assert "ssh -L 8001:localhost:8001" in err
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("127.0.0.1", r"http://127\.0\.0\.1"), ("::1", r"http://\[::1\]"), ("localhost", "http://localhost")],
+)
+def test_a_host_that_is_loopback_is_printed_in_every_address(
+    monkeypatch: pytest.MonkeyPatch, host: str, address: str
+) -> None:
+    printed = opened_with(monkeypatch, "--host", host)
+
+    addresses = re.findall(r"http://\S+", re.sub(r"It sends buyers to \S+", "", printed))
+    port = re.findall(r":(\d+)\n", printed)[0]
+    assert [re.fullmatch(rf"{address}:{port}(/activity|/connect)?", each) for each in addresses].count(None) == 0
+    assert len(addresses) == 4
+
+
+def test_the_marketplace_opens_with_the_conditions_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float, float | None]] = []
+
+    def run(app: LocalMarketplace, listeners: list[socket.socket], *, on_ready: object) -> None:
+        seen.append((app.delay, app.error_rate, app.token_life))
+        for listener in listeners:
+            listener.close()
+
+    monkeypatch.setattr("starlette_marketplace.local.run", run)
+
+    assert main(["local", "--port", "0"]) == 0
+    assert main(["local", "--port", "0", "--latency", "250", "--error-rate=12.5", "--token-life", "90"]) == 0
+    assert seen == [(0, 0, None), (0.25, 0.125, 90)]
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        ("--latency=-1", "argument --latency: Latency is a number of milliseconds from 0 to 60000"),
+        ("--error-rate=101", "argument --error-rate: Error rate is a number of percent from 0 to 100"),
+        ("--token-life=0", "argument --token-life: Token life is a number of seconds from 1 to 86400"),
+    ],
+)
+def test_a_condition_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], option: str, message: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["local", "--port", "0", option])
+
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
 
 
 def test_a_busy_port_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:

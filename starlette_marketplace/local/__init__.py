@@ -1,7 +1,11 @@
 """AWS's side of AWS Marketplace on a laptop: a storefront to click and ResolveCustomer on the wire."""
 
 try:
-    from .marketplace import LocalMarketplace, ResolveCall
+    from .agreements import Agreement
+    from .calls import ResolveCall
+    from .conditions import CONDITIONS, Condition, read_conditions
+    from .exchange import SeenRequest
+    from .marketplace import LocalMarketplace
     from .products import PRODUCT_CODES, Product
     from .scenarios import SCENARIOS, Scenario
     from .server import bind_loopback, run
@@ -11,12 +15,17 @@ except ModuleNotFoundError as exc:
     ) from exc
 
 __all__ = [
+    "CONDITIONS",
     "PRODUCT_CODES",
     "SCENARIOS",
+    "Agreement",
+    "Condition",
     "LocalMarketplace",
     "Product",
     "ResolveCall",
     "Scenario",
+    "SeenRequest",
     "bind_loopback",
+    "read_conditions",
     "run",
 ]

@@ -69,8 +69,12 @@ class NoResponse(Response):
 
 
 class _HalfResponse(AwsJsonResponse):
+    def __init__(self, identity: Identity) -> None:
+        super().__init__(identity)
+        # The headers, made before, promise the whole.
+        self.body = self.body[: len(self.body) // 2]
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-        half = self.body[: len(self.body) // 2]
-        await send({"type": "http.response.body", "body": half, "more_body": True})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})
         await receive()

@@ -1,54 +1,123 @@
-"""Who is shopping, and what AWS says about them."""
+"""Who is shopping, and who was."""
 
 from __future__ import annotations
 
 import secrets
-import string
+import threading
 from typing import TYPE_CHECKING
 
+from .agreements import Agreement
+
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from .answers import Identity
     from .scenarios import Scenario
 
-# The account that issues licenses is not the buyer's; this is the one of AWS's own examples.
-_LICENSE_ISSUER = "111122223333"
+# Fewer than there are companies, so that no two buyers have the same name.
+MOST_BUYERS = 8
+"""How many buyers are kept; the oldest go first."""
+
+MOST_AGREEMENTS = 10
+"""How many agreements a buyer can have for one subscription."""
 
 _COMPANIES = (
     "Alpine Rail",
     "Blue Heron Logistics",
+    "Cobalt Mutual",
+    "Dunmore Textiles",
+    "Evergreen Schools",
     "Juniper & Sons",
     "Kestrel Robotics",
     "Marigold Health",
+    "Quarry Lane Bakery",
+    "Saltmarsh Energy",
     "Tidewater Foods",
+    "Willow Street Press",
 )
 
 
 class Buyer:
-    """A company with an AWS account, and an agreement for each of its subscriptions.
+    """A company with an AWS account, and its agreements for each of its subscriptions.
 
     Args:
-        unlike: The buyer before, whose company this one will not have.
+        unlike: Companies that this one will not be.
     """
 
-    def __init__(self, *, unlike: Buyer | None = None) -> None:
-        self.company: str = secrets.choice([name for name in _COMPANIES if unlike is None or name != unlike.company])
+    def __init__(self, *, unlike: Collection[str] = ()) -> None:
+        self.company: str = secrets.choice([name for name in _COMPANIES if name not in unlike])
         self.account_id = f"{secrets.randbelow(10**12):012}"
-        self._identities: dict[str, Identity] = {}
+        self._agreements: dict[str, list[Agreement]] = {}
+
+    def agreements(self, scenario: Scenario) -> list[Agreement]:
+        """Give the agreements for a subscription, oldest first: one, unless it was bought again."""
+        return list(self._kept(scenario))
 
     def identify(self, scenario: Scenario) -> Identity:
-        """Give what ResolveCustomer answers for this buyer, the same one every time."""
-        return self._identities.setdefault(scenario.slug, self._subscribe(scenario))
+        """Give what ResolveCustomer answers for this buyer's first agreement, the same one every time."""
+        return self._kept(scenario)[0].identity
 
-    def _subscribe(self, scenario: Scenario) -> Identity:
-        identity = {"CustomerAWSAccountId": self.account_id, "ProductCode": scenario.product.code}
-        if scenario.product.legacy:
-            return {**identity, "CustomerIdentifier": _random_text(string.ascii_letters + string.digits, 11)}
-        return {
-            **identity,
-            "LicenseArn": f"arn:aws:license-manager::{_LICENSE_ISSUER}:license:l-{secrets.token_hex(16)}",
-            "Metadata": {"AgreementId": f"agmt-{_random_text(string.ascii_lowercase + string.digits, 24)}"},
-        }
+    def can_buy_again(self, scenario: Scenario) -> bool:
+        """Whether there may be one more agreement for a subscription."""
+        return scenario.can_be_bought_again and len(self._kept(scenario)) < MOST_AGREEMENTS
+
+    def buy_again(self, scenario: Scenario) -> Agreement:
+        """Add an agreement of the same account and product, with a license of its own.
+
+        Raises:
+            ValueError: Nobody buys this again, or it was bought often enough.
+        """
+        if not self.can_buy_again(scenario):
+            raise ValueError(
+                f"{scenario.slug!r} cannot be bought again: only a subscription to a product with licenses can, "
+                f"up to {MOST_AGREEMENTS} times"
+            )
+        agreement = Agreement.of(self.account_id, scenario)
+        self._kept(scenario).append(agreement)
+        return agreement
+
+    def _kept(self, scenario: Scenario) -> list[Agreement]:
+        return self._agreements.setdefault(scenario.slug, [Agreement.of(self.account_id, scenario)])
 
 
-def _random_text(alphabet: str, length: int) -> str:
-    return "".join(secrets.choice(alphabet) for _ in range(length))
+class Buyers:
+    """The buyers of the run, one of whom is shopping.
+
+    Attributes:
+        current: Who is shopping.
+    """
+
+    def __init__(self) -> None:
+        self.current = Buyer()
+        self._kept = {self.current.account_id: self.current}
+        self._lock = threading.Lock()
+
+    @property
+    def others(self) -> list[Buyer]:
+        """The buyers that can be gone back to, newest first."""
+        return [buyer for buyer in reversed(list(self._kept.values())) if buyer is not self.current]
+
+    def add(self) -> None:
+        """Let a new buyer shop."""
+        with self._lock:
+            self.current = Buyer(unlike={buyer.company for buyer in self._kept.values()})
+            self._kept[self.current.account_id] = self.current
+            if len(self._kept) > MOST_BUYERS:
+                del self._kept[next(iter(self._kept))]
+
+    def go_back_to(self, account_id: str) -> None:
+        """Let a buyer of before shop again.
+
+        Raises:
+            LookupError: No buyer that is kept has this account.
+        """
+        with self._lock:
+            if account_id not in self._kept:
+                raise LookupError("no buyer that is kept has this AWS account")
+            self.current = self._kept[account_id]
+
+    def clear(self) -> None:
+        """Forget every buyer, and let a new one shop."""
+        self.add()
+        with self._lock:
+            self._kept = {self.current.account_id: self.current}

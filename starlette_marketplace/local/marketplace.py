@@ -1,45 +1,36 @@
 from __future__ import annotations
 
-from collections import deque
-from dataclasses import dataclass
+import math
+import random as _random
+import time
 from typing import TYPE_CHECKING
 
-import anyio
 from starlette.applications import Starlette
-from starlette.responses import RedirectResponse, Response
-from starlette.routing import Route
+from starlette.middleware import Middleware
+from starlette.routing import Mount, Route
 
-from .answers import NoResponse
-from .buyers import Buyer
-from .scenarios import SCENARIOS
+from .activity import Activity
+from .buyers import Buyers
+from .calls import CallLog, ResolveCall, WatchedResponse
+from .exchange import SeenRequest
+from .guard import Guard
+from .metering import Metering
+from .pages import Pages
+from .scenarios import SCENARIOS, Scenario
 from .storefront import Storefront
-from .tokens import Grant, TokenStore
-from .wire import (
-    INVALID_TOKEN,
-    TARGET,
-    UNKNOWN_OPERATION,
-    AwsJsonResponse,
-    Failure,
-    check_signature,
-    read_registration_token,
-)
+from .sts import answer_sts_call, is_sts_call
+from .tokens import TokenStore
+from .wire import TARGET, UNKNOWN_OPERATION, AwsJsonResponse
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import Request
+    from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
-
-@dataclass(frozen=True, slots=True)
-class ResolveCall:
-    """A ResolveCustomer call that was made.
-
-    Attributes:
-        scenario: The name of the scenario; None when the token is not one of ours or was not looked at.
-        status: The HTTP status of the answer; None when no answer comes, not even its headers.
-    """
-
-    scenario: str | None
-    status: int | None
+    from .agreements import Agreement
+    from .buyers import Buyer
 
 
 class LocalMarketplace:
@@ -48,27 +39,43 @@ class LocalMarketplace:
     Args:
         registration_url: Where *Set up your account* sends buyers.
         limit: How many tokens and how many calls are remembered; the oldest go first.
-
-    Attributes:
         delay: Seconds that AWS takes to answer each ResolveCustomer call.
-        buyer: Who is shopping; `issue_token` gives tokens of theirs.
+        error_rate: The share of ResolveCustomer calls that fail by chance, from 0 to 1.
+        token_life: Seconds after which a token has expired; None lets it live for as long as it is remembered.
+        timer: Gives seconds, for the age of tokens and the duration of calls.
+        random: Gives numbers from 0 to 1 without 1: a call fails by chance when its number is below the error rate,
+            with ThrottlingException when it is below half of that and with InternalServiceErrorException when not.
+
+    Raises:
+        ValueError: A delay, error rate or token life cannot be, here or when it is set later.
     """
 
     def __init__(
-        self, registration_url: str = "http://127.0.0.1:8000/marketplace/register", *, limit: int = 10_000
+        self,
+        registration_url: str = "http://127.0.0.1:8000/marketplace/register",
+        *,
+        limit: int = 10_000,
+        delay: float = 0.0,
+        error_rate: float = 0.0,
+        token_life: float | None = None,
+        timer: Callable[[], float] = time.monotonic,
+        random: Callable[[], float] = _random.random,
     ) -> None:
         self.registration_url = registration_url
-        self.delay = 0.0
-        self.buyer = Buyer()
-        self._tokens = TokenStore(limit)
-        self._calls: deque[ResolveCall] = deque(maxlen=limit)
-        self._storefront = Storefront()
+        self.delay = delay
+        self.error_rate = error_rate
+        self.token_life = token_life
+        self._timer = timer
+        self._buyers = Buyers()
+        self._tokens = TokenStore(limit, timer)
+        self._metering = Metering(self._tokens, timer, random)
+        self._calls = CallLog(limit)
+        pages = Pages()
+        routes = [*Storefront(self, self._buyers, pages).routes, *Activity(self, self._calls, pages).routes]
         self._app = Starlette(
             routes=[
-                Route("/", self._show_storefront),
-                Route("/", self._resolve_customer, methods=["POST"]),
-                Route("/buyer", self._change_buyer, methods=["POST"]),
-                self._storefront.static,
+                Route("/", self._answer_aws_call, methods=["POST"]),
+                Mount("", routes=[*routes, pages.static], middleware=[Middleware(Guard)]),
             ]
         )
 
@@ -77,57 +84,99 @@ class LocalMarketplace:
         await self._app(scope, receive, send)
 
     @property
+    def delay(self) -> float:
+        """Seconds that AWS takes to answer each ResolveCustomer call."""
+        return self._delay
+
+    @delay.setter
+    def delay(self, seconds: float) -> None:
+        if not 0 <= seconds < math.inf:
+            raise ValueError(f"delay is a number of seconds from 0, not {seconds!r}")
+        self._delay = seconds
+
+    @property
+    def error_rate(self) -> float:
+        """The share of ResolveCustomer calls that fail by chance, from 0 to 1."""
+        return self._error_rate
+
+    @error_rate.setter
+    def error_rate(self, share: float) -> None:
+        if not 0 <= share <= 1:
+            raise ValueError(f"error_rate is a share from 0 to 1, not {share!r}")
+        self._error_rate = share
+
+    @property
+    def token_life(self) -> float | None:
+        """Seconds after which a token has expired; None lets it live for as long as it is remembered."""
+        return self._token_life
+
+    @token_life.setter
+    def token_life(self, seconds: float | None) -> None:
+        if seconds is not None and not seconds > 0:
+            raise ValueError(f"token_life is a number of seconds above 0 or None, not {seconds!r}")
+        self._token_life = seconds
+
+    @property
+    def buyer(self) -> Buyer:
+        """Who is shopping; `issue_token` gives tokens of theirs."""
+        return self._buyers.current
+
+    @property
     def resolve_calls(self) -> list[ResolveCall]:
         """The ResolveCustomer calls so far, oldest first; a call is in it before its delay is over."""
-        return list(self._calls)
+        return self._calls.list()
 
-    def issue_token(self, scenario: str) -> str:
+    def issue_token(self, scenario: str, *, agreement: Agreement | None = None) -> str:
         """Give a fresh registration token, which resolves as often as it is asked for.
+
+        Args:
+            scenario: The name of a scenario.
+            agreement: Which agreement of the scenario it is for; None is the buyer's first.
 
         Raises:
             ValueError: No scenario has this name.
         """
-        if scenario not in SCENARIOS:
-            raise ValueError(f"{scenario!r} is not a scenario of the local marketplace: {', '.join(SCENARIOS)}")
-        known = SCENARIOS[scenario]
-        return self._tokens.issue(Grant(known, self.buyer.identify(known)))
+        known = _find_scenario(scenario)
+        return self._tokens.issue(known, agreement.identity if agreement else self.buyer.identify(known))
+
+    def buy_again(self, scenario: str) -> Agreement:
+        """Let the buyer buy the same once more: another agreement of one account, with a license of its own.
+
+        Raises:
+            ValueError: No scenario has this name, or it cannot be bought again.
+        """
+        return self.buyer.buy_again(_find_scenario(scenario))
 
     def shop_as_another_buyer(self) -> None:
         """Let another company with another AWS account shop; tokens of buyers before stay good."""
-        self.buyer = Buyer(unlike=self.buyer)
+        self._buyers.add()
 
     def reset(self) -> None:
         """Forget every token, buyer and call."""
         self._tokens.clear()
         self._calls.clear()
-        self.shop_as_another_buyer()
+        self._buyers.clear()
 
-    async def _show_storefront(self, request: Request) -> Response:
-        return self._storefront.show(self.buyer, registration_url=self.registration_url, issue_token=self.issue_token)
-
-    async def _change_buyer(self, request: Request) -> Response:
-        self.shop_as_another_buyer()
-        return RedirectResponse("./", status_code=303)
-
-    async def _resolve_customer(self, request: Request) -> Response:
+    async def _answer_aws_call(self, request: Request) -> Response:
+        if is_sts_call(request):
+            return await answer_sts_call(request)
         if request.headers.get("x-amz-target") != TARGET:
             return AwsJsonResponse.of_failure(UNKNOWN_OPERATION)
-        grant = self._find_grant(request.headers.get("authorization", ""), await request.body())
-        response: Response
-        if isinstance(grant, Failure):
-            scenario, delay, response = None, 0.0, AwsJsonResponse.of_failure(grant)
-        else:
-            scenario, delay, response = grant.scenario.slug, grant.scenario.delay, grant.answer()
-        status = None if isinstance(response, NoResponse) else response.status_code
-        self._calls.append(ResolveCall(scenario, status))
-        await anyio.sleep(self.delay + delay)
-        return response
+        started = self._timer()
+        authorization, body = request.headers.get("authorization", ""), await request.body()
+        verdict = self._metering.resolve_customer(
+            authorization, body, error_rate=self.error_rate, token_life=self.token_life
+        )
+        seen = SeenRequest.read(request.url.path, request.headers, body)
+        number = self._calls.add(seen, verdict)
+        return WatchedResponse(
+            verdict.response,
+            delay=self.delay + verdict.delay,
+            on_end=lambda: self._calls.finish(number, self._timer() - started),
+        )
 
-    def _find_grant(self, authorization: str, body: bytes) -> Grant | Failure:
-        failure = check_signature(authorization)
-        if failure:
-            return failure
-        token = read_registration_token(body)
-        if isinstance(token, Failure):
-            return token
-        return self._tokens.use(token) or INVALID_TOKEN
+
+def _find_scenario(name: str) -> Scenario:
+    if name not in SCENARIOS:
+        raise ValueError(f"{name!r} is not a scenario of the local marketplace: {', '.join(SCENARIOS)}")
+    return SCENARIOS[name]

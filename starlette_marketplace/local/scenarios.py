@@ -16,7 +16,7 @@ from .answers import (
     stop_half_way,
 )
 from .products import ANALYTICS, FORECAST, REPORTS, Product
-from .wire import INVALID_TOKEN, MEMBERS, Failure
+from .wire import EXPIRED_TOKEN, INTERNAL_ERROR, INVALID_TOKEN, MEMBERS, THROTTLED, Failure
 
 if TYPE_CHECKING:
     from .answers import Answer
@@ -43,6 +43,11 @@ class Scenario:
     answer: Answer = identify
     first_answer: Answer | None = None
     delay: float = 0.0
+
+    @property
+    def can_be_bought_again(self) -> bool:
+        """Whether another agreement would be told from the first: by its license, which legacy products have not."""
+        return self in SUBSCRIPTIONS and not self.product.legacy and not self.free_trial
 
     @property
     def resolves(self) -> bool:
@@ -86,8 +91,7 @@ TROUBLES = (
         "expired",
         "The link has expired",
         "The buyer waited too long, and AWS no longer accepts the registration token.",
-        # The text that AWS really sends for an expired registration token is unknown: this one is ours.
-        answer=refuse(Failure("ExpiredTokenException", "The submitted registration token has expired")),
+        answer=refuse(EXPIRED_TOKEN),
     ),
     Scenario(
         "invalid",
@@ -112,13 +116,13 @@ TROUBLES = (
         "throttled",
         "AWS is throttling",
         "AWS answers that you are asking too often, so the buyer should get a way to try again.",
-        answer=refuse(Failure("ThrottlingException", "Rate exceeded")),
+        answer=refuse(THROTTLED),
     ),
     Scenario(
         "internal-error",
         "AWS has an internal error",
         "AWS answers that it failed itself, so the buyer should get a way to try again.",
-        answer=refuse(Failure("InternalServiceErrorException", "An internal error has occurred", 500)),
+        answer=refuse(INTERNAL_ERROR),
     ),
     Scenario(
         "disabled-api",
@@ -170,12 +174,7 @@ RARE_TROUBLES = (
         "namespaced-error",
         "An error with a namespace",
         "The link has expired, and the name of the error comes with that of the service before it.",
-        answer=refuse(
-            Failure(
-                "com.amazonaws.marketplace.metering#ExpiredTokenException",
-                "The submitted registration token has expired",
-            )
-        ),
+        answer=refuse(Failure("com.amazonaws.marketplace.metering#ExpiredTokenException", EXPIRED_TOKEN.message)),
     ),
     Scenario(
         "html-503",

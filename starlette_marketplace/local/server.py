@@ -14,16 +14,29 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp
 
 
-def bind_loopback(port: int) -> list[socket.socket]:
-    """Listen on 127.0.0.1 and, when the machine has it, on ::1, so that `localhost` works however it is resolved.
+def bind_loopback(port: int, *, host: str = "localhost") -> list[socket.socket]:
+    """Listen on this machine only.
 
     Args:
         port: The port; 0 takes a free one.
+        host: `127.0.0.1` or `::1`; or `localhost`, which is the first and, when the machine has it, the second, so
+            that the name works however it is resolved.
 
     Raises:
+        ValueError: The host is not loopback.
         OSError: The port is in use, or may not be used.
     """
+    if host not in ("localhost", "127.0.0.1", "::1"):
+        raise ValueError(
+            f"{host!r} is refused: the local marketplace has no login and gives whoever reaches it the identity of any "
+            "buyer, so it listens on 127.0.0.1, ::1 or localhost only. From another machine, reach it through a tunnel "
+            "(ssh -L 8001:localhost:8001); from a container, by the network of this machine (--network host)."
+        )
+    if host == "::1":
+        return [socket.create_server((host, port), family=socket.AF_INET6)]
     listener = socket.create_server(("127.0.0.1", port))
+    if host == "127.0.0.1":
+        return [listener]
     try:
         return [listener, socket.create_server(("::1", listener.getsockname()[1]), family=socket.AF_INET6)]
     except OSError as exc:

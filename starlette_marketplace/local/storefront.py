@@ -1,56 +1,93 @@
-"""The pages that a buyer sees."""
+"""The marketplace as a buyer sees it, and what a seller has to know of it."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-import jinja2
-from starlette.responses import HTMLResponse
-from starlette.routing import Mount
-from starlette.staticfiles import StaticFiles
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
 
+from .pages import address_of, refuse, show_conditions, text_field
+from .products import PRODUCT_CODES
 from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES
+from .tokens import shorten
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from starlette.requests import Request
 
-    from .buyers import Buyer
-
-_HERE = Path(__file__).parent
-
-_HEADERS = {
-    "Cache-Control": "no-store",
-    # No `form-action`: browsers apply it to redirects too, and where the app sends its buyers is its own affair.
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'self'; img-src data:; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-}
+    from .agreements import Agreement
+    from .buyers import Buyers
+    from .marketplace import LocalMarketplace
+    from .pages import Pages
+    from .scenarios import Scenario
 
 
 class Storefront:
-    """The marketplace as a buyer sees it."""
+    """The pages that are clicked.
 
-    def __init__(self) -> None:
-        environment = jinja2.Environment(
-            loader=jinja2.FileSystemLoader(_HERE / "templates"),
-            autoescape=True,
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-        )
-        self._template = environment.get_template("storefront.html")
-        self.static = Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
+    Args:
+        marketplace: Issues the tokens.
+        buyers: Who can shop.
+        pages: Shows the pages.
+    """
 
-    def show(self, buyer: Buyer, *, registration_url: str, issue_token: Callable[[str], str]) -> HTMLResponse:
-        """Show what the buyer has subscribed to, with a fresh token behind every button."""
-        page = self._template.render(
-            buyer=buyer,
-            subscriptions=SUBSCRIPTIONS,
-            troubles=TROUBLES,
-            rare_troubles=RARE_TROUBLES,
-            registration_url=registration_url,
-            issue_token=issue_token,
-        )
-        return HTMLResponse(page, headers=_HEADERS)
+    def __init__(self, marketplace: LocalMarketplace, buyers: Buyers, pages: Pages) -> None:
+        self._marketplace = marketplace
+        self._buyers = buyers
+        self._pages = pages
+        self.routes = [
+            Route("/", self._show),
+            Route("/buyer", self._change_buyer, methods=["POST"]),
+            Route("/agreements", self._buy_again, methods=["POST"]),
+            Route("/connect", self._show_how_to_connect),
+        ]
+
+    async def _show(self, request: Request) -> Response:
+        values = {
+            "buyer": self._buyers.current,
+            "buyers_before": self._buyers.others,
+            "subscriptions": SUBSCRIPTIONS,
+            "troubles": TROUBLES,
+            "rare_troubles": RARE_TROUBLES,
+            "registration_url": self._marketplace.registration_url,
+            "fields_for": self._fields_for,
+            "shorten": shorten,
+            "conditions": show_conditions(self._marketplace),
+        }
+        return self._pages.show("storefront.html", values)
+
+    def _fields_for(self, scenario: Scenario, agreement: Agreement) -> dict[str, str]:
+        """Give the fields of the form that the marketplace posts to the seller, with a fresh token."""
+        token = self._marketplace.issue_token(scenario.slug, agreement=agreement)
+        trial = {"x-amzn-marketplace-offer-type": "free-trial"} if scenario.free_trial else {}
+        return {"x-amzn-marketplace-token": token, **trial}
+
+    async def _change_buyer(self, request: Request) -> Response:
+        async with request.form() as form:
+            account_id = text_field(form, "account_id")
+        if not account_id:
+            self._marketplace.shop_as_another_buyer()
+            return RedirectResponse("./", status_code=303)
+        try:
+            self._buyers.go_back_to(account_id)
+        except LookupError:
+            return refuse("This buyer is no longer kept: go back and reload the page.", 404)
+        return RedirectResponse("./", status_code=303)
+
+    async def _buy_again(self, request: Request) -> Response:
+        async with request.form() as form:
+            scenario = text_field(form, "scenario")
+        try:
+            self._marketplace.buy_again(scenario)
+        except ValueError as exc:
+            return refuse(str(exc), 400)
+        return RedirectResponse(f"./#{scenario}", status_code=303)
+
+    async def _show_how_to_connect(self, request: Request) -> Response:
+        values = {
+            "address": address_of(request),
+            "port": request.url.port or 80,
+            "registration_url": self._marketplace.registration_url,
+            "product_codes": PRODUCT_CODES,
+        }
+        return self._pages.show("connect.html", values)

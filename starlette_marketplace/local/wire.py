@@ -18,7 +18,7 @@ MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "License
 
 _SIGNING_NAME = "aws-marketplace"
 _SIGNATURE = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=[^/,\s]+/\d{8}/[^/,\s]+/(?P<service>[^/,\s]+)/aws4_request\s*,\s*"
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<access_key_id>[^/,\s]+)/\d{8}/[^/,\s]+/(?P<service>[^/,\s]+)/aws4_request\s*,\s*"
     r"SignedHeaders=[^,\s]+\s*,\s*Signature=[0-9a-f]{64}"
 )
 
@@ -34,6 +34,10 @@ class Failure:
 
 UNKNOWN_OPERATION = Failure("UnknownOperationException", "The requested operation is not recognized by the service.")
 INVALID_TOKEN = Failure("InvalidTokenException", "Registration token is invalid")
+# The text that AWS really sends for an expired registration token is unknown: this one is ours.
+EXPIRED_TOKEN = Failure("ExpiredTokenException", "The submitted registration token has expired")
+THROTTLED = Failure("ThrottlingException", "Rate exceeded")
+INTERNAL_ERROR = Failure("InternalServiceErrorException", "An internal error has occurred", 500)
 _NOT_SIGNED = Failure("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
 _WRONG_SERVICE = Failure(
     "InvalidSignatureException", f"Credential should be scoped to correct service: '{_SIGNING_NAME}'. "
@@ -53,6 +57,12 @@ def check_signature(authorization: str) -> Failure | None:
     return None if signature["service"] == _SIGNING_NAME else _WRONG_SERVICE
 
 
+def read_access_key_id(authorization: str) -> str | None:
+    """Read who has signed a request; None when it has no whole signature."""
+    signature = _SIGNATURE.fullmatch(authorization)
+    return signature["access_key_id"] if signature else None
+
+
 def read_registration_token(body: bytes) -> str | Failure:
     """Read the registration token out of the body of a ResolveCustomer call."""
     try:
@@ -68,9 +78,14 @@ def read_registration_token(body: bytes) -> str | Failure:
 
 
 class AwsJsonResponse(JSONResponse):
-    """An answer in AWS JSON 1.1, with the request id that AWS gives every answer."""
+    """An answer in AWS JSON 1.1, with the request id that AWS gives every answer.
+
+    Attributes:
+        error: The `__type` of the error that it is; None for an answer that is none.
+    """
 
     media_type = "application/x-amz-json-1.1"
+    error: str | None = None
 
     def __init__(self, content: Mapping[str, object], status_code: int = 200) -> None:
         super().__init__(content, status_code, headers={"x-amzn-RequestId": str(uuid.uuid4())})
@@ -78,4 +93,6 @@ class AwsJsonResponse(JSONResponse):
     @classmethod
     def of_failure(cls, failure: Failure) -> AwsJsonResponse:
         """Say what failed, the way AWS does."""
-        return cls({"__type": failure.code, "message": failure.message}, failure.status)
+        response = cls({"__type": failure.code, "message": failure.message}, failure.status)
+        response.error = failure.code
+        return response

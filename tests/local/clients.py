@@ -12,9 +12,8 @@ from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import Credentials
 from botocore.exceptions import ClientError
+from starlette.types import ASGIApp
 from trio.testing import MockClock
-
-from starlette_marketplace.local import LocalMarketplace
 
 RESOLVE_CUSTOMER = "AWSMPMeteringService.ResolveCustomer"
 
@@ -82,7 +81,7 @@ def signed_post(
     return httpx2.post(f"{url}/", content=body, headers=headers)
 
 
-def ask_patiently(marketplace: LocalMarketplace, token: str) -> tuple[httpx2.Response | None, float]:
+def ask_patiently(marketplace: ASGIApp, token: str) -> tuple[httpx2.Response | None, float]:
     """Ask as boto3 does, and give up after an hour on a clock that jumps: the answer, and the seconds it took."""
     url, body = "http://localhost", body_of(token)
 

@@ -4,6 +4,7 @@ import sys
 from typing import Any
 
 import anyio
+import boto3
 import httpx2
 import pytest
 import trio
@@ -66,10 +67,11 @@ def test_ten_thousand_tokens_are_remembered_unless_told_otherwise(marketplace: L
 def test_the_marketplace_runs_on_either_event_loop(marketplace: LocalMarketplace, backend: str) -> None:
     async def visit() -> list[int]:
         async with client_of(marketplace) as client:
-            pages = [await client.get("/"), await client.get("/static/storefront.css"), await client.post("/buyer")]
+            paths = ("/", "/activity", "/activity/registrations", "/connect", "/static/storefront.css")
+            pages = [*[await client.get(path) for path in paths], await client.post("/buyer")]
         return [page.status_code for page in pages]
 
-    assert anyio.run(visit, backend=backend) == [200, 200, 303]
+    assert anyio.run(visit, backend=backend) == [200, 200, 200, 200, 200, 303]
 
 
 def test_a_delay_makes_aws_slow_and_the_call_is_recorded_meanwhile(marketplace: LocalMarketplace) -> None:
@@ -94,6 +96,17 @@ def test_a_delay_makes_aws_slow_and_the_call_is_recorded_meanwhile(marketplace: 
 
     assert waited == [pytest.approx(3600)]
     assert recorded == [1]
+
+
+def test_the_security_token_service_answers_at_the_same_address_and_is_no_resolve_call(
+    marketplace: LocalMarketplace, url: str
+) -> None:
+    keys = {"aws_access_key_id": "local", "aws_secret_access_key": "local"}
+    sts: Any = boto3.client("sts", endpoint_url=url, region_name="us-east-1", **keys)  # type: ignore[call-overload]
+
+    assert sts.get_caller_identity()["Account"] == "123456789012"
+    sts.close()
+    assert marketplace.resolve_calls == []
 
 
 @pytest.mark.parametrize("package", ["jinja2", "uvicorn"])

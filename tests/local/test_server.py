@@ -1,4 +1,5 @@
 import errno
+import re
 import signal
 import socket
 from typing import Any
@@ -38,6 +39,22 @@ def test_a_machine_without_ipv6_listens_on_ipv4_alone(monkeypatch: pytest.Monkey
 
     with listener:
         assert listener.getsockname()[0] == "127.0.0.1"
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_one_address_alone_is_listened_on_when_asked_for(host: str) -> None:
+    (listener,) = bind_loopback(0, host=host)
+
+    with listener:
+        assert listener.getsockname()[0] == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "", "192.168.1.2", "127.0.0.2", "example.com", "LOCALHOST"])
+def test_whatever_is_not_loopback_is_refused_and_nothing_is_opened(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
+    monkeypatch.setattr(socket, "create_server", lambda *_, **__: pytest.fail("a socket was opened"))
+
+    with pytest.raises(ValueError, match=f"^{re.escape(repr(host))} is refused: the local marketplace has no login"):
+        bind_loopback(0, host=host)
 
 
 def test_a_port_that_is_busy_is_left_alone() -> None:

@@ -5,10 +5,9 @@ import pytest
 
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace, Scenario
 from tests.local.clients import Aws, ask_patiently
-from tests.local.pages import Page
+from tests.local.pages import TOKEN, Page, open_page
 from tests.servers import serve
 
-TOKEN = "x-amzn-marketplace-token"
 SUBSCRIPTIONS = ["new-product", "free-trial", "legacy-product", "second-agreement"]
 TROUBLES = [
     "wrong-product",
@@ -38,20 +37,10 @@ RARE_TROUBLES = [
 ]
 
 
-def open_page(url: str) -> Page:
-    return Page(httpx2.get(url).raise_for_status().text)
-
-
-def token_of(page: Page, scenario: str) -> str:
-    token = page.form(scenario).fields[TOKEN]
-    assert token
-    return token
-
-
 def test_subscriptions_come_first_and_then_everything_that_goes_wrong_the_rarer_failures_folded(url: str) -> None:
     page = open_page(url)
 
-    shown = [(form.scenario, form.folded) for form in page.forms if form.scenario]
+    shown = [(form.scenario, form.folded) for form in page.forms if TOKEN in form.fields]
     assert shown == [
         *((slug, False) for slug in SUBSCRIPTIONS + TROUBLES),
         *((slug, True) for slug in RARE_TROUBLES),
@@ -65,6 +54,8 @@ def test_subscriptions_come_first_and_then_everything_that_goes_wrong_the_rarer_
 def test_a_card_says_what_is_for_sale_by_whom_and_what_will_happen(url: str, scenario: Scenario) -> None:
     text = open_page(url).text
 
+    assert scenario.summary.count(". ") == 0
+    assert scenario.summary.endswith(".")
     for shown in (scenario.title, scenario.summary, scenario.product.name, scenario.product.vendor):
         assert shown in text
 
@@ -76,9 +67,7 @@ def test_the_button_posts_a_fresh_token_of_its_scenario(marketplace: LocalMarket
     for form in (first, second):
         assert form.method == "post"
         assert form.action == "http://127.0.0.1:8000/marketplace/register"
-        token = form.fields[TOKEN]
-        assert token
-        ask_patiently(marketplace, token)
+        ask_patiently(marketplace, form.token)
     assert first.fields[TOKEN] != second.fields[TOKEN]
     assert [call.scenario for call in marketplace.resolve_calls] == [scenario, scenario]
 
@@ -93,7 +82,7 @@ def test_only_the_free_trial_says_so_in_its_form(url: str) -> None:
 
 
 def test_every_view_has_fresh_tokens_of_the_same_agreement(url: str, aws: Aws) -> None:
-    first, second = (token_of(open_page(url), "new-product") for _ in range(2))
+    first, second = (open_page(url).form("new-product").token for _ in range(2))
 
     assert first != second
     assert aws.resolve(first) == aws.resolve(second)
@@ -106,31 +95,13 @@ def test_the_page_shows_who_is_shopping(marketplace: LocalMarketplace, url: str)
     assert re.findall(r"\b\d{12}\b", text) == [marketplace.buyer.account_id]
 
 
-def test_shopping_as_another_buyer_leads_back_to_the_page_of_that_buyer(
-    marketplace: LocalMarketplace, url: str, aws: Aws
-) -> None:
-    account_id = marketplace.buyer.account_id
-    (button,) = [form for form in open_page(url).forms if form.scenario is None]
-    assert button.method == "post"
-
-    response = httpx2.post(f"{url}/{button.action}", follow_redirects=True)
-
-    assert [redirect.status_code for redirect in response.history] == [303]
-    assert response.url == f"{url}/"
-    page = Page(response.text)
-    assert marketplace.buyer.account_id in page.text
-    assert account_id not in page.text
-    answer = aws.resolve(token_of(page, "new-product"))
-    assert answer["CustomerAWSAccountId"] == marketplace.buyer.account_id
-
-
 def test_the_registration_url_is_the_target_and_cannot_break_out_of_the_page() -> None:
     registration_url = 'https://seller.example/register?a=1&b="><script>'
 
     with serve(LocalMarketplace(registration_url)) as url:
         page = open_page(url)
 
-    assert {form.action for form in page.forms if form.scenario} == {registration_url}
+    assert {form.action for form in page.forms if TOKEN in form.fields} == {registration_url}
     assert "script" not in page.tags
 
 
@@ -153,3 +124,37 @@ def test_the_page_is_not_kept_and_not_framed_because_it_holds_tokens(url: str) -
     assert headers["x-content-type-options"] == "nosniff"
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+def test_the_form_that_is_posted_is_shown_with_its_token_shortened(marketplace: LocalMarketplace, url: str) -> None:
+    page = open_page(url)
+
+    for scenario, shown in zip(SCENARIOS, page.preformatted, strict=True):
+        token = page.form(scenario).token
+        trial = "x-amzn-marketplace-offer-type = free-trial\n" if scenario == "free-trial" else ""
+        assert shown == (
+            f"POST {marketplace.registration_url}\n"
+            "Content-Type: application/x-www-form-urlencoded\n"
+            "\n"
+            f"{TOKEN} = {token[:6]}…{token[-4:]}\n"
+            f"{trial}"
+        )
+        assert token not in page.text
+
+
+def test_there_is_one_headline_and_a_headline_over_each_card(url: str) -> None:
+    headings = open_page(url).headings
+
+    assert headings == ["h1"] + ["h2"] * 4 + ["h2"] + ["h3"] * 9 + ["h2"] + ["h3"] * 13
+
+
+def test_the_page_says_how_aws_behaves_today(marketplace: LocalMarketplace, url: str) -> None:
+    assert "no latency\n" in open_page(url).text
+    assert "no errors by chance\n" in open_page(url).text
+    assert "tokens do not expire\n" in open_page(url).text
+
+    marketplace.delay, marketplace.error_rate, marketplace.token_life = 0.25, 0.07, 60
+
+    assert "250 ms latency\n" in open_page(url).text
+    assert "7 % errors\n" in open_page(url).text
+    assert "tokens live 60 s\n" in open_page(url).text

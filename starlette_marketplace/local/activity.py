@@ -1,0 +1,86 @@
+"""What happens between the seller's app and AWS, and how AWS behaves meanwhile."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from starlette.responses import RedirectResponse, Response
+from starlette.routing import Route
+
+from .conditions import CONDITIONS, read_conditions
+from .pages import SCRIPTED, address_of, show_conditions, text_field
+from .registrations import group
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from starlette.requests import Request
+
+    from .calls import CallLog
+    from .marketplace import LocalMarketplace
+    from .pages import Pages
+
+MOST_SHOWN = 50
+"""How many registrations the page shows."""
+
+
+class Activity:
+    """The page that shows every call while it happens, and its controls.
+
+    Args:
+        marketplace: Whose conditions are set.
+        calls: The calls that are shown.
+        pages: Shows the page.
+    """
+
+    def __init__(self, marketplace: LocalMarketplace, calls: CallLog, pages: Pages) -> None:
+        self._marketplace = marketplace
+        self._calls = calls
+        self._pages = pages
+        self.routes = [
+            Route("/activity", self._show),
+            Route("/activity/registrations", self._show_registrations),
+            Route("/conditions", self._set_conditions, methods=["POST"]),
+        ]
+
+    async def _show(self, request: Request) -> Response:
+        return self._show_with(request, show_conditions(self._marketplace))
+
+    async def _show_registrations(self, request: Request) -> Response:
+        """Give the script what has changed, if anything has."""
+        values = self._values()
+        if request.headers.get("if-none-match") == values["etag"]:
+            return Response(status_code=304)
+        return self._pages.show("registrations.html", values, headers={"ETag": str(values["etag"])})
+
+    async def _set_conditions(self, request: Request) -> Response:
+        async with request.form() as form:
+            typed = {condition.name: text_field(form, condition.name) for condition in CONDITIONS}
+        values, errors = read_conditions(typed)
+        if errors:
+            return self._show_with(request, typed, errors)
+        for attribute, value in values.items():
+            setattr(self._marketplace, attribute, value)
+        return RedirectResponse("activity", status_code=303)
+
+    def _show_with(
+        self, request: Request, conditions: Mapping[str, str], errors: Mapping[str, str] | None = None
+    ) -> Response:
+        values = {
+            **self._values(),
+            "address": address_of(request),
+            "all_conditions": CONDITIONS,
+            "conditions": conditions,
+            "errors": errors or {},
+        }
+        return self._pages.show("activity.html", values, status=400 if errors else 200, allows=SCRIPTED)
+
+    def _values(self) -> dict[str, object]:
+        # First, so that a call that comes in between is shown again and not missed.
+        etag = f'"{self._calls.version}"'
+        registrations = group(self._calls.list())
+        return {
+            "etag": etag,
+            "registrations": registrations[:MOST_SHOWN],
+            "number_of_registrations": len(registrations),
+        }

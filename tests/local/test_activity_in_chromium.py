@@ -1,0 +1,180 @@
+"""The live page in a real browser: what happens is seen without a reload, and what is open stays open."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
+
+import pytest
+from playwright.sync_api import Browser as Chromium
+from playwright.sync_api import Page, expect, sync_playwright
+
+from starlette_marketplace.local import LocalMarketplace
+from tests.local.clients import Aws
+from tests.servers import serve
+
+PATIENCE = 30_000  # milliseconds
+
+
+# Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Chromium]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("chromium is not on PATH: apt-get install chromium")
+    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    with (
+        sync_playwright() as playwright,
+        closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])) as browser,
+    ):
+        expect.set_options(timeout=PATIENCE)
+        yield browser
+
+
+@pytest.fixture
+def page(chromium: Chromium) -> Iterator[Page]:
+    """A browser with JavaScript on, whose complaints, such as of the Content-Security-Policy, fail the test."""
+    complaints: list[str] = []
+    with closing(chromium.new_context()) as context:
+        context.set_default_timeout(PATIENCE)
+        page = context.new_page()
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        yield page
+    assert complaints == []
+
+
+@pytest.fixture
+def paper(chromium: Chromium) -> Iterator[Page]:
+    """A browser with JavaScript off."""
+    with closing(chromium.new_context(java_script_enabled=False)) as context:
+        context.set_default_timeout(PATIENCE)
+        yield context.new_page()
+
+
+def test_calls_appear_while_the_page_is_open_and_what_is_open_stays_open(
+    marketplace: LocalMarketplace, url: str, aws: Aws, page: Page
+) -> None:
+    page.goto(f"{url}/activity")
+    page.evaluate("window.isStillHere = true")
+    expect(page.get_by_text("No call yet.")).to_be_visible()
+    expect(page.locator("#status")).to_have_text("Watching, 0 registrations so far")
+    first, second = marketplace.issue_token("new-product"), marketplace.issue_token("free-trial")
+
+    aws.resolve(first)
+    expect(page.locator(".registrations > li")).to_have_count(1)
+    expect(page.locator("#status")).to_have_text("Watching, 1 registration so far")
+    expect(page.get_by_text("No call yet.")).to_be_hidden()
+    summary = page.locator(".calls summary")
+    summary.focus()
+    page.keyboard.press("Enter")
+    expect(page.get_by_text(f'"{first[:6]}…{first[-4:]}"')).to_be_visible()
+
+    # Another registration comes above, and leaves this one alone.
+    kept = page.locator(".registrations > li").element_handle()
+    aws.resolve(second)
+    expect(page.locator("h2").nth(1)).to_have_text("Free trial")
+    assert kept.evaluate("item => item.isConnected")
+    expect(page.locator(".calls summary").nth(1)).to_be_focused()
+
+    # This one changes, and moves to the top.
+    aws.resolve(first)
+    expect(page.locator("h2").nth(1)).to_have_text("New product")
+    calls = page.locator(".registrations > li").first.locator("details")
+    expect(calls).to_have_count(2)
+    expect(calls.first).to_have_attribute("open", "")
+    expect(calls.first.locator("summary")).to_be_focused()
+    expect(calls.nth(1)).not_to_have_attribute("open", "")
+
+    marketplace.reset()
+    expect(page.locator(".registrations > li")).to_have_count(0)
+    expect(page.get_by_text("No call yet.")).to_be_visible()
+    assert page.evaluate("window.isStillHere") is True
+
+
+def test_a_page_that_pauses_shows_nothing_new_until_it_goes_on(
+    marketplace: LocalMarketplace, url: str, aws: Aws, page: Page
+) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.clock.install()
+    page.goto(f"{url}/activity")
+    expect(page.locator("#status")).to_have_text("Watching, 0 registrations so far")
+    page.get_by_role("button", name="Pause").click()
+    expect(page.locator("#status")).to_have_text("Paused")
+    aws.resolve(marketplace.issue_token("new-product"))
+    del asked[:]
+
+    page.clock.run_for(60_000)
+    assert asked == []
+    expect(page.locator(".registrations > li")).to_have_count(0)
+
+    page.get_by_role("button", name="Pause").click()
+    page.clock.run_for(1_000)
+    expect(page.locator(".registrations > li")).to_have_count(1)
+
+
+def test_a_marketplace_that_went_away_is_said_and_waited_for(chromium: Chromium) -> None:
+    with closing(chromium.new_context()) as context:
+        page = context.new_page()
+        with serve(LocalMarketplace()) as url:
+            page.goto(f"{url}/activity")
+            expect(page.locator("#status")).to_have_text("Watching, 0 registrations so far")
+        expect(page.locator("#status")).to_have_text("The marketplace does not answer; trying again")
+        page.route("**/activity/registrations", lambda route: route.fulfill(status=500))
+        expect(page.locator("#status")).to_have_text("The marketplace does not answer; trying again")
+        page.unroute("**/activity/registrations")
+        page.route("**/activity/registrations", lambda route: route.fulfill(status=304))
+        expect(page.locator("#status")).to_have_text("Watching, 0 registrations so far")
+
+
+def test_everything_can_be_done_by_keyboard_and_without_script(
+    marketplace: LocalMarketplace, url: str, aws: Aws, paper: Page
+) -> None:
+    address = url.replace("127.0.0.1", "localhost")
+    company = marketplace.buyer.company
+
+    paper.goto(address)
+    for name in ("Buy again", "Shop as another buyer"):
+        paper.get_by_role("button", name=name).first.focus()
+        paper.keyboard.press("Enter")
+        paper.wait_for_load_state()
+    expect(paper.get_by_text("Go back to a buyer of before")).to_be_visible()
+    paper.get_by_text("Go back to a buyer of before").click()
+    paper.get_by_role("button", name=company).click()
+    expect(paper.locator("#new-product").get_by_role("button", name="Set up your account")).to_have_count(2)
+
+    paper.get_by_role("link", name="Activity").click()
+    paper.get_by_label("Latency in milliseconds").fill("5")
+    paper.keyboard.press("Enter")
+    expect(paper.get_by_label("Latency in milliseconds")).to_have_value("5")
+    assert marketplace.delay == 0.005
+    expect(paper.get_by_role("button", name="Pause")).to_be_hidden()
+    aws.resolve(marketplace.issue_token("new-product"))
+    paper.get_by_role("link", name="Look again").click()
+    expect(paper.get_by_role("heading", name="New product")).to_be_visible()
+
+
+def test_the_focus_is_seen(url: str, paper: Page) -> None:
+    for path in ("", "activity", "connect"):
+        paper.goto(f"{url}/{path}")
+        paper.keyboard.press("Tab")
+        skip = paper.get_by_role("link", name="Skip to the content")
+        expect(skip).to_be_focused()
+        expect(skip).to_have_css("outline-style", "solid")
+        expect(skip).to_be_in_viewport()
+
+
+@pytest.mark.parametrize("path", ["", "activity", "connect"])
+def test_no_page_is_wider_than_a_phone(
+    marketplace: LocalMarketplace, url: str, aws: Aws, page: Page, path: str
+) -> None:
+    marketplace.buy_again("new-product")
+    aws.refusal(marketplace.issue_token("internal-error"))
+    page.set_viewport_size({"width": 360, "height": 800})
+
+    page.goto(f"{url}/{path}")
+    page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
+
+    assert page.evaluate("document.documentElement.scrollWidth") == 360

@@ -1,0 +1,42 @@
+import httpx2
+import pytest
+
+from starlette_marketplace.local import PRODUCT_CODES, LocalMarketplace
+from tests.local.pages import open_page
+
+
+@pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
+def test_the_page_says_what_to_set_with_the_address_under_which_it_was_found(url: str, name: str) -> None:
+    address = url.replace("127.0.0.1", name)
+
+    page = open_page(f"{address}/connect")
+
+    environment, python, javascript, cli, ours, registration_url, command = page.preformatted
+    assert f"export AWS_ENDPOINT_URL_MARKETPLACE_METERING={address}\n" in environment
+    assert f'endpoint_url="{address}"' in python
+    assert f'endpoint: "{address}"' in javascript
+    assert f"--endpoint-url {address} " in cli
+    assert f"MARKETPLACE_ENDPOINT_URL={address}\n" in ours
+    assert registration_url == LocalMarketplace().registration_url
+    assert command == f"starlette-marketplace local --port {httpx2.URL(url).port} --app {registration_url}"
+    assert page.headings[0] == "h1"
+    for code in PRODUCT_CODES:
+        assert code in page.text
+
+
+def test_the_python_example_resolves_a_token(marketplace: LocalMarketplace, url: str) -> None:
+    example = open_page(f"{url}/connect").preformatted[1]
+    names: dict[str, object] = {"token": marketplace.issue_token("new-product")}
+
+    exec(compile(example + "\nmetering.close()", "connect.html", "exec"), names)
+
+    answer = names["answer"]
+    assert isinstance(answer, dict)
+    assert answer["CustomerAWSAccountId"] == marketplace.buyer.account_id
+
+
+def test_the_address_of_a_marketplace_behind_the_default_port_is_whole(url: str) -> None:
+    page = httpx2.get(f"{url}/connect", headers={"Host": "localhost"}).text
+
+    assert "METERING=http://localhost\n" in page
+    assert "--port 80 " in page
