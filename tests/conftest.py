@@ -5,7 +5,7 @@ import pytest
 
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
-from tests.servers import serve
+from starlette_marketplace.testing import RunningMarketplace, run_local_marketplace
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -16,18 +16,20 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def running_marketplace() -> Iterator[tuple[LocalMarketplace, str]]:
-    marketplace = LocalMarketplace()
-    with serve(marketplace) as url:
-        yield marketplace, url
+def served_marketplace() -> Iterator[RunningMarketplace]:
+    with run_local_marketplace() as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def running_marketplace(served_marketplace: RunningMarketplace) -> tuple[LocalMarketplace, str]:
+    return served_marketplace.marketplace, served_marketplace.url
 
 
 @pytest.fixture
-def marketplace(running_marketplace: tuple[LocalMarketplace, str]) -> LocalMarketplace:
-    marketplace, _ = running_marketplace
-    marketplace.reset()
-    marketplace.delay = 0.0
-    return marketplace
+def marketplace(served_marketplace: RunningMarketplace) -> LocalMarketplace:
+    served_marketplace.reset()
+    return served_marketplace.marketplace
 
 
 @pytest.fixture

@@ -27,9 +27,10 @@ LAYERS = (
     "registration",
     "marketplace",
     "middleware",
+    "local",
     "testing",
-    "pytest_plugin",
 )
+DOCTOR = ("findings", "patience", "host", "configuration", "aws", "calls", "client", "answers", "landing")
 MODULES = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "cli"})
 DOCUMENTED = sorted(set(starlette_marketplace.__all__) - {"__version__"})
 
@@ -76,6 +77,17 @@ def test_a_module_imports_only_from_those_above_it(module: str) -> None:
     above = LAYERS[: LAYERS.index(module)]
 
     assert imports_of(module) - set(above) == set()
+
+
+@pytest.mark.parametrize("module", DOCTOR)
+def test_a_module_of_the_doctor_imports_from_those_above_it_and_the_doctor_is_on_top_of_all(module: str) -> None:
+    above = {*LAYERS, *DOCTOR[: DOCTOR.index(module)]}
+
+    assert imports_of(f"doctor/{module}") - above == set()
+
+
+def test_every_module_of_the_doctor_has_its_layer() -> None:
+    assert sorted(path.stem for path in (PACKAGE / "doctor").glob("*.py")) == sorted([*DOCTOR, "__init__"])
 
 
 def imports_of(module: str) -> set[str]:
