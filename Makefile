@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format clean
+.PHONY: help demo test soak check format pictures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
@@ -34,6 +34,9 @@ check: .venv/.installed  ## lint, formatting, types
 format: .venv/.installed  ## mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+pictures: .venv/.installed  ## take the pictures of the documentation anew
+	$(BIN)/python -m docs.pictures
 
 clean:  ## remove the environment, the demo's data and the caches
 	rm -rf .venv .demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist

@@ -33,6 +33,8 @@ class MarketplaceSettings:
         profile_name: A profile of the AWS configuration files.
         role_arn: A role in the seller account to call AWS with, refreshed by itself.
         role_external_id: The external id that the role asks for.
+        seller_account_id: The AWS account that published the product; `starlette-marketplace doctor` compares it with
+            the account that the calls are made from.
         connect_timeout: Seconds for a connection to AWS.
         read_timeout: Seconds between two reads from AWS.
         max_attempts: Calls to AWS for one resolution, the first one included.
@@ -64,6 +66,7 @@ class MarketplaceSettings:
     profile_name: str | None = None
     role_arn: str | None = None
     role_external_id: str | None = None
+    seller_account_id: str | None = None
     connect_timeout: float = 2.0
     read_timeout: float = 5.0
     max_attempts: int = 3
@@ -118,6 +121,10 @@ class MarketplaceSettings:
         self._check(
             self.role_external_id is None or self.role_arn is not None,
             "role_external_id needs role_arn, the role that asks for it",
+        )
+        self._check(
+            self.seller_account_id is None or bool(re.fullmatch("[0-9]{12}", self.seller_account_id)),
+            "seller_account_id must be the 12 digits of an AWS account id, in quotes: the first may be 0",
         )
         for name, least in _LEAST.items():
             value = getattr(self, name)

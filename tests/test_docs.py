@@ -14,7 +14,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from starlette_marketplace import MarketplaceSettings
-from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.local import SCENARIOS, LocalMarketplace
 from tests.example_app.browser import hidden_fields
 from tests.hosts import LANDING, browser, form
 
@@ -162,6 +162,12 @@ def test_the_tests_that_the_security_page_names_exist() -> None:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
 
 
+def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
+    page = (ROOT / "docs/local-marketplace.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)
+    assert rows == [(slug, scenario.summary) for slug, scenario in SCENARIOS.items()]
+
+
 @pytest.mark.anyio
 async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
     environment: None, marketplace: LocalMarketplace
@@ -173,7 +179,7 @@ async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
     assert len(marketplace.resolve_calls) == 20
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/index.md", "docs/hosts.md", "docs/security.md"])
+@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
 def test_the_files_that_a_page_links_to_exist(page: str) -> None:
     targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
     assert targets

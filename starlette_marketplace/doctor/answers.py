@@ -1,0 +1,141 @@
+"""What the answers of a landing URL mean, and the lack of one."""
+
+from __future__ import annotations
+
+import json
+import ssl
+import urllib.error
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .findings import Finding, problem, warning
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back.
+
+    Attributes:
+        status: The HTTP status.
+        text: The beginning of the body.
+        location: Where a redirect leads, without the query.
+    """
+
+    status: int
+    text: str
+    location: str
+
+    @property
+    def code(self) -> str | None:
+        """The code of our own JSON error, None when it is not one."""
+        try:
+            code = json.loads(self.text)["error"]["code"]
+        except (ValueError, TypeError, KeyError, RecursionError):
+            return None
+        return code if isinstance(code, str) else None
+
+
+_MEND = "Run doctor where the host runs, with its environment: its credentials are not those that were checked here."
+CODES: dict[str | None, tuple[Callable[[str, str, str], Finding], str, str]] = {
+    "CREDENTIALS": (problem, "the host has no AWS credentials, or AWS refuses them.", _MEND),
+    "ACCESS_DENIED": (problem, "the host may not call ResolveCustomer, or not assume its role.", _MEND),
+    "REGION": (problem, "the host has a region that is none.", _MEND),
+    "DISABLED_API": (problem, "ResolveCustomer is disabled in the host's region.", _MEND),
+    "SETTINGS": (problem, "a setting of the host makes no sense; its log says which.", _MEND),
+    "CONFIGURATION": (problem, "the AWS configuration of the host cannot be used; its log says more.", _MEND),
+    "AWS_UNAVAILABLE": (
+        problem,
+        "the host does not reach AWS, or AWS failed.",
+        "If it stays, let the host reach metering.marketplace.<region>.amazonaws.com; its log says more.",
+    ),
+    "DEADLINE_EXCEEDED": (
+        problem,
+        "AWS did not answer the host in time.",
+        "If it stays, let the host reach metering.marketplace.<region>.amazonaws.com; its log says more.",
+    ),
+    "OVERLOADED": (warning, "too many buyers are waiting.", "Run doctor again in a minute."),
+    "THROTTLED": (warning, "AWS limits the rate of the host's calls.", "Run doctor again in a minute."),
+    "MISSING_TOKEN": (
+        problem,
+        "the form came in without its fields.",
+        "Something before this package has read the form: put MarketplaceMiddleware outside of it. Or a proxy drops "
+        "the body.",
+    ),
+    "UNSUPPORTED_MEDIA_TYPE": (
+        problem,
+        "the form came in as something else.",
+        "A proxy or middleware changes Content-Type or compresses the body: let it through as it is.",
+    ),
+}
+
+
+def explain(answer: Answer, method: str) -> tuple[str, str]:
+    """What any other answer means."""
+    status, lower = answer.status, answer.text.lower()
+    message = f"{method} is answered with {status}"
+    if 300 <= status < 400:
+        message += f", a redirect to {answer.location}"
+        if status in (307, 308):
+            return f"{message}.", "Put the URL at its end into the listing, and run doctor with that one."
+        return (
+            f"{message}, where the form is lost.",
+            "If it is a login page, authentication stands before this package: let the landing URL through without "
+            "it. If not, put the URL at its end into the listing, and run doctor with that one.",
+        )
+    if is_wrong_host(answer):
+        return f"{message}: the host name is not allowed.", "Add it to allowed_hosts of TrustedHostMiddleware."
+    if status == 403 and ("csrf" in lower or "cross-site" in lower or "cross site" in lower):
+        return (
+            f"{message} by a CSRF protection.",
+            "The form comes from AWS Marketplace and cannot have your CSRF token: put MarketplaceMiddleware outside of "
+            "that middleware, or exempt the landing URL.",
+        )
+    return f"{message}.", _STATUSES.get(status, "Look into the log of the host, and of what stands before it.")
+
+
+_STATUSES = {
+    401: "Authentication stands before this package: let the landing URL through without it.",
+    403: "A firewall (WAF), a CDN or authentication stands before the host: let the landing URL through for everybody.",
+    404: "The path of the URL is not registration_path (or the mount's prefix and /register), or the host runs without "
+    "MarketplaceMiddleware: compare the two, and look into the startup of the host.",
+    405: "Another route answers at this address, and not this package: install MarketplaceMiddleware, or the mount "
+    "before that route.",
+    413: "Something before the host allows a smaller body than 16 KiB: raise its limit.",
+    415: "Something before this package takes no forms: let them through as they are.",
+    421: "What stands before the host does not know its name: add the host name there.",
+    429: "A rate limit stands before AWS: run doctor again in a minute.",
+    500: "The host fails by itself: its log has the traceback. Hooks of yours are a place to look at.",
+    502: "The proxy before the host does not reach it: is it running, and on the port that the proxy has?",
+    503: "Something before this package says that it is not available: is the host running and healthy?",
+    504: "The host answered the proxy too late: give the proxy longer than deadline, 12 seconds by default.",
+}
+
+
+def is_wrong_host(answer: Answer) -> bool:
+    """Whether it is the answer of `TrustedHostMiddleware`."""
+    return answer.status == 400 and "invalid host header" in answer.text.lower()
+
+
+def explain_failure(exc: Exception, method: str, limit: float) -> tuple[str, str]:
+    """What it means that there was no answer."""
+    reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
+    if isinstance(reason, ssl.SSLCertVerificationError):
+        return (
+            f"{method} gets no answer: its certificate is not trusted ({reason.verify_message}).",
+            "Install a certificate for this host name of a public authority, with its intermediate certificates.",
+        )
+    if isinstance(reason, ssl.SSLError):
+        return (
+            f"{method} gets no answer: there is no TLS ({reason.reason}).",
+            "Serve HTTPS on this port, by TLS 1.2 or newer.",
+        )
+    if isinstance(reason, TimeoutError):
+        return (
+            f"{method} gets no answer: no answer within {limit:g} seconds.",
+            "Is the host running? Does a firewall drop what comes from here?",
+        )
+    # Name resolution, a refused connection, a proxy, an answer that is no HTTP.
+    return (
+        f"{method} gets no answer: {getattr(reason, 'strerror', None) or reason or type(reason).__name__}.",
+        "Check the name in the DNS, the port, and whether the host is running.",
+    )
