@@ -34,7 +34,7 @@ For your app to ask this marketplace instead of AWS, start it with:
   export MARKETPLACE_SECRET_KEY={secret_key}
   export MARKETPLACE_HTTPS_ONLY=false
 
-A role and the command doctor need AWS_ENDPOINT_URL_STS=http://localhost:{port} as well.
+A role and the command doctor need AWS_ENDPOINT_URL_STS={address} as well.
 In code, the first of these is the setting endpoint_url; {address}/connect has more, for every language.
 Ctrl-C closes the marketplace.
 """
