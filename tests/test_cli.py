@@ -145,7 +145,7 @@ def test_a_host_that_is_loopback_is_printed_in_every_address(
     addresses = re.findall(r"http://\S+", re.sub(r"It sends buyers to \S+", "", printed))
     port = re.findall(r":(\d+)\n", printed)[0]
     assert [re.fullmatch(rf"{address}:{port}(/activity|/connect)?", each) for each in addresses].count(None) == 0
-    assert len(addresses) == 4
+    assert len(addresses) == 5
 
 
 def test_the_marketplace_opens_with_the_conditions_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

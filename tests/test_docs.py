@@ -181,7 +181,7 @@ async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
 
 @pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
 def test_the_files_that_a_page_links_to_exist(page: str) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text())
+    targets = re.findall(r"\]\(([^)#:]+)[)#]", (ROOT / page).read_text())
     assert targets
     for target in targets:
         assert (ROOT / page).parent.joinpath(target).exists(), target
