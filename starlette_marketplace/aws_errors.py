@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from . import errors
@@ -129,5 +130,9 @@ def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
 def _described(exc: ClientError) -> tuple[int, str, str]:
     metadata = exc.response["ResponseMetadata"]
     status, code = metadata["HTTPStatusCode"], exc.response["Error"].get("Code", "")
+    if not re.fullmatch("[A-Za-z0-9.]{1,64}", code):
+        # What stands in for AWS may quote the request, with its signature, wherever it likes.
+        code = "an unreadable code"
     request_id = metadata.get("RequestId", "none")
+    request_id = request_id if re.fullmatch("[A-Za-z0-9-]{1,64}", request_id) else "unreadable"
     return status, code, f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"

@@ -186,10 +186,9 @@ def _target(text: str) -> str:
 
 
 def _public_url(text: str) -> str:
-    url = _registration_url(text)
-    if "@" in urlsplit(url).netloc:  # A password would come out again.
+    if "@" in text:  # A password would come out again, in an error or in a finding.
         raise argparse.ArgumentTypeError("the URL of a listing has no user name and no password")
-    return url
+    return _registration_url(text)
 
 
 def _registration_url(text: str) -> str:

@@ -931,6 +931,57 @@ def test_no_secret_comes_out_not_even_of_a_host_that_logs_everything(
     assert logging.root.manager.disable == logging.NOTSET
 
 
+@pytest.mark.parametrize("proxy", ["http://user:hunter2", "http://user:hunter2@127.0.0.1:1", "user:hunter2"])
+def test_the_password_of_a_proxy_is_not_shown(
+    text: Callable[..., str], environment: pytest.MonkeyPatch, proxy: str
+) -> None:
+    environment.setenv("https_proxy", proxy)
+    assert "hunter2" not in text("--url", "https://shop.invalid/marketplace/register")
+
+
+def test_what_may_be_secret_in_a_url_is_not_shown(text: Callable[..., str]) -> None:
+    with serve(RedirectResponse("http://user:hunter2@login.example/?next=hunter2#hunter2")) as url:
+        shown = text("--url", f"{url}/register?bypass=hunter2")
+    assert "http://login.example/" in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.parametrize("url", ["https://user:hunter2@host:99999/x", "ftp://user:hunter2@host/x", "u:hunter2@host"])
+def test_a_url_with_a_password_is_refused_without_showing_it(capsys: pytest.CaptureFixture[str], url: str) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["doctor", "--url", url])
+    assert ended.value.code == 2
+    assert "hunter2" not in capsys.readouterr().err
+
+
+def test_the_password_of_an_endpoint_is_not_shown(text: Callable[..., str], environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("MARKETPLACE_ENDPOINT_URL", "http://user:hunter2@127.0.0.1:1")
+    assert "hunter2" not in text()
+
+
+def test_an_sts_that_says_nothing_is_a_warning(environment: pytest.MonkeyPatch) -> None:
+    empty = "<GetCallerIdentityResponse><GetCallerIdentityResult/></GetCallerIdentityResponse>"
+    with serve(Response(empty, media_type="text/xml")) as url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", url)
+        found = examined()["account"]
+    assert (found.status, found.message) == ("warning", "STS did not say whose account it is.")
+
+
+def test_a_token_that_is_refused_for_its_form_proves_no_permission(environment: pytest.MonkeyPatch) -> None:
+    with serve(JSONResponse({"__type": "ValidationException"}, 400)) as url:
+        environment.setenv("MARKETPLACE_ENDPOINT_URL", url)
+        found = examined()["permission"]
+    assert found.status == "warning"
+    assert "with ValidationException, which does not prove the permission" in found.message
+
+
+def test_what_stands_in_for_aws_proves_nothing(environment: pytest.MonkeyPatch) -> None:
+    with serve(JSONResponse({"__type": "InvalidTokenException"}, 400)) as url:
+        environment.setenv("MARKETPLACE_ENDPOINT_URL", url)
+        found = examined()["permission"]
+    assert "proves nothing of AWS" in found.message
+
+
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     module = module_of(tmp_path, "raise KeyboardInterrupt")
 

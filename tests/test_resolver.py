@@ -259,6 +259,13 @@ def test_an_error_that_quotes_the_token_goes_no_further(status: int) -> None:
     assert error.__cause__ is None
 
 
+def test_what_quotes_the_request_in_place_of_a_code_is_not_shown() -> None:
+    response = failure("AWS4-HMAC-SHA256 Credential=KEY, Signature=0123", 403)
+    response.headers["x-amzn-requestid"] = "Signature=0123"
+
+    assert "(ResolveCustomer: an unreadable code, HTTP 403, AWS request id unreadable)" in str(answered(response))
+
+
 @pytest.mark.parametrize("headers", [{"x-amzn-requestid": TOKEN}, {"x-echo": TOKEN}])
 def test_a_token_that_is_quoted_elsewhere_goes_no_further_either(headers: dict[str, str]) -> None:
     response = failure(f"No{TOKEN}", 500)

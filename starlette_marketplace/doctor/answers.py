@@ -134,8 +134,10 @@ def explain_failure(exc: Exception, method: str, limit: float) -> tuple[str, str
             f"{method} gets no answer: no answer within {limit:g} seconds.",
             "Is the host running? Does a firewall drop what comes from here?",
         )
-    # Name resolution, a refused connection, a proxy, an answer that is no HTTP.
+    # Name resolution, a refused connection, a proxy, an answer that is no HTTP. The text of other errors may quote the
+    # address of a proxy, with its password.
+    text = getattr(reason, "strerror", None) or (str(reason) if isinstance(reason, OSError) else type(exc).__name__)
     return (
-        f"{method} gets no answer: {getattr(reason, 'strerror', None) or reason or type(reason).__name__}.",
+        f"{method} gets no answer: {text}.",
         "Check the name in the DNS, the port, and whether the host is running.",
     )

@@ -49,7 +49,7 @@ def check_calls(aws: Aws, own: Session, region: str, endpoint: str, token: str) 
     if found.message.startswith(_REFUSED):
         yield from _skip_calls("permission", reason=f"{_REFUSED}.")
     else:
-        yield _check_permission(aws, token)
+        yield _check_permission(aws, token, endpoint)
 
 
 def _skip_calls(*checks: str, reason: str) -> Iterator[Finding]:
@@ -110,6 +110,7 @@ def _check_account(aws: Aws, caller: Session, region: str, endpoint: str) -> Fin
         if is_aws(sts.meta.endpoint_url) and not is_aws(endpoint):
             return skipped(check, "Only the calls to AWS Marketplace go elsewhere, so AWS's own STS was not asked.")
         answer = aws.ask(sts.get_caller_identity)
+        account, who = answer.get("Account", ""), answer.get("Arn", "").split(":", 5)[-1]
     except errors.CredentialsError as error:
         return problem(
             check,
@@ -124,7 +125,8 @@ def _check_account(aws: Aws, caller: Session, region: str, endpoint: str) -> Fin
             "product.",
         )
     aws.note_date(answer)
-    account, who = answer["Account"], answer["Arn"].split(":", 5)[-1]
+    if not account:
+        return warning(check, "STS did not say whose account it is.", "See endpoint: is it AWS that answers?")
     if expected is None:
         return warning(
             check,
@@ -143,11 +145,20 @@ def _check_account(aws: Aws, caller: Session, region: str, endpoint: str) -> Fin
     return ok(check, f"The calls are made from the seller account, {masked(account)}, by {who}.")
 
 
-def _check_permission(aws: Aws, token: str) -> Finding:
+def _check_permission(aws: Aws, token: str, endpoint: str) -> Finding:
     check = "permission"
     try:
         aws.ask(lambda: AwsResolver(aws.settings).resolve(token))
-    except errors.InvalidTokenError:
+    except errors.InvalidTokenError as error:
+        code = _reason(error)
+        if code != "InvalidTokenException":
+            return warning(
+                check,
+                f"AWS answered a made-up token with {code}, which does not prove the permission.",
+                "Look whether a buyer with a real token gets through.",
+            )
+        if not is_aws(endpoint):
+            return ok(check, "What stands in for AWS refused a made-up token, which proves nothing of AWS.")
         return ok(
             check,
             "AWS answered a made-up token with InvalidTokenException: the signature, the permission and the region are "

@@ -64,7 +64,7 @@ def check_landing(url: str | None, *, token: str, limit: float = _LIMIT) -> Iter
 
 
 def _check_url(url: str) -> Finding:
-    parts = urlsplit(url)
+    parts, url = urlsplit(url), without_secrets(url)
     if parts.scheme == "https":
         return ok("landing_url", f"{url} is HTTPS.")
     if parts.hostname in _LOOPBACK:
@@ -100,7 +100,13 @@ def _send(request: urllib.request.Request, limit: float) -> Answer:
     with response:
         text = response.read(_MAX_BODY).decode("utf-8", "replace")
         location = urljoin(request.full_url, response.headers.get("Location", ""))
-    return Answer(response.status, text, urlsplit(location)._replace(query="", fragment="").geturl())
+    return Answer(response.status, text, without_secrets(location))
+
+
+def without_secrets(url: str) -> str:
+    """The URL as it may be shown: without what may hold a secret, the user name and password, query and fragment."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
 
 
 def _judge_get(answer: Answer) -> Finding:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import math
 import random as _random
+import re
 import time
 from typing import TYPE_CHECKING
 
@@ -20,7 +21,7 @@ from .scenarios import SCENARIOS, Scenario
 from .storefront import Storefront
 from .sts import answer_sts_call, is_sts_call
 from .tokens import TokenStore
-from .wire import TARGET, UNKNOWN_OPERATION, AwsJsonResponse
+from .wire import TARGET, TOO_LARGE, UNKNOWN_OPERATION, AwsJsonResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -158,6 +159,10 @@ class LocalMarketplace:
         self._buyers.clear()
 
     async def _answer_aws_call(self, request: Request) -> Response:
+        # The calls of SDKs are short and say how long they are.
+        length = request.headers.get("content-length", "")
+        if not re.fullmatch("[0-9]{1,6}", length):
+            return AwsJsonResponse.of_failure(TOO_LARGE)
         if is_sts_call(request):
             return await answer_sts_call(request)
         if request.headers.get("x-amz-target") != TARGET:

@@ -32,6 +32,7 @@ class Failure:
     status: int = 400
 
 
+TOO_LARGE = Failure("RequestEntityTooLargeException", "The request is a megabyte or more, or tells no length", 413)
 UNKNOWN_OPERATION = Failure("UnknownOperationException", "The requested operation is not recognized by the service.")
 INVALID_TOKEN = Failure("InvalidTokenException", "Registration token is invalid")
 # The text that AWS really sends for an expired registration token is unknown: this one is ours.

@@ -5,6 +5,7 @@ import pytest
 
 from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS, LocalMarketplace, ResolveCall, Scenario
 from tests.local.clients import Aws, ask_patiently
+from tests.sockets import answer_on, connect
 
 
 @pytest.mark.parametrize("scenario", ["new-product", "free-trial"])
@@ -203,3 +204,20 @@ def test_every_call_is_recorded_without_its_token(marketplace: LocalMarketplace,
         ResolveCall("expired-credentials", 403),
         ResolveCall(None, 400),
     ]
+
+
+@pytest.mark.parametrize("size", [1_000_000, 10**12])
+def test_a_call_that_is_too_long_is_refused_unread(url: str, marketplace: LocalMarketplace, size: int) -> None:
+    with connect(url) as connection:
+        head = f"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {size}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert answer_on(connection).startswith("HTTP/1.1 413 ")
+    assert marketplace.resolve_calls == []
+
+
+def test_a_call_that_does_not_say_how_long_it_is_is_refused(url: str) -> None:
+    with connect(url) as connection:
+        connection.sendall(
+            b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        )
+        assert answer_on(connection).startswith("HTTP/1.1 413 ")
