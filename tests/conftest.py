@@ -6,6 +6,7 @@ import pytest
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.testing import RunningMarketplace, run_local_marketplace
+from tests.network import Network, network
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -45,3 +46,10 @@ def settings(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: pyt
         max_attempts=1,
         support_url="mailto:support@acme.example",
     )
+
+
+@pytest.fixture
+def to_aws(served_marketplace: RunningMarketplace) -> Iterator[Network]:
+    """The network between a host and the local marketplace, to be given faults."""
+    with network(served_marketplace.url) as proxy:
+        yield proxy

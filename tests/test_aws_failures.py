@@ -2,7 +2,6 @@
 
 import logging
 import re
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,7 +12,7 @@ import pytest
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
 from tests.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_mount, status_in_the_end
-from tests.network import Fault, Network, hanging_in_connect, network, refusing
+from tests.network import Fault, Network, hanging_in_connect, refusing
 
 pytestmark = pytest.mark.anyio
 
@@ -136,13 +135,6 @@ async def test_a_license_that_comes_late_is_found_by_trying_again(
         assert INCOMPLETE.advice in caplog.text
         assert (await buyer.post(LANDING, data=form(token))).status_code == 303
         assert (await buyer.get("/signup")).json()["customer"]["license_arn"]
-
-
-@pytest.fixture
-def to_aws(running_marketplace: tuple[LocalMarketplace, str]) -> Iterator[Network]:
-    _, url = running_marketplace
-    with network(url) as proxy:
-        yield proxy
 
 
 @pytest.mark.parametrize("fault", Fault)

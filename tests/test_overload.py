@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -19,16 +19,9 @@ from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, form, status_in_the_end
 from tests.memory import living
-from tests.network import Fault, Network, network
+from tests.network import Fault, Network
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def to_aws(running_marketplace: tuple[LocalMarketplace, str]) -> Iterator[Network]:
-    _, url = running_marketplace
-    with network(url) as proxy:
-        yield proxy
 
 
 @asynccontextmanager
