@@ -11,12 +11,16 @@ from starlette.routing import Route, Router
 from .errors import MarketplaceError, RegionError, SettingsError
 from .hooks import OnError, OnRequest, OnResolved, as_async
 from .registration import RegistrationEndpoint
-from .resolution import Resolutions, SharedCache
+from .resolution import Resolutions
 from .resolver import AwsResolver, Resolver
 from .session import RegistrationSession
 from .settings import MarketplaceSettings
+from .shared_cache import SharedCache, SharedResolver
+from .telemetry import Telemetry, WatchedResolver
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
@@ -32,7 +36,7 @@ class Marketplace:
     Args:
         settings: None reads them from the environment.
         resolver: Asks for the customer of a token; `AwsResolver` when None.
-        shared_cache: Shares resolutions between workers.
+        shared_cache: Shares resolutions between workers; None takes the one of `cache_url`, if that is set.
         on_request: Called before AWS is asked.
         on_resolved: Called before the buyer is sent on.
         on_error: Called when a registration fails.
@@ -57,13 +61,17 @@ class Marketplace:
         on_error: OnError | None = None,
     ) -> None:
         self.settings = MarketplaceSettings.from_env() if settings is None else settings
-        self._resolver = AwsResolver(self.settings) if resolver is None else resolver
-        self._resolutions = Resolutions(self.settings, self._resolver, shared_cache)
+        self._telemetry = _make_telemetry()
+        self._connects: list[Callable[[], None]] = []
+        self._resolutions = Resolutions(
+            self.settings, self._make_resolver(resolver, shared_cache), telemetry=self._telemetry
+        )
         self._session = RegistrationSession(self.settings)
         self.endpoint = RegistrationEndpoint(
             settings=self.settings,
             resolutions=self._resolutions,
             session=self._session,
+            telemetry=self._telemetry,
             on_request=as_async(on_request),
             on_resolved=as_async(on_resolved),
             on_error=as_async(on_error),
@@ -80,7 +88,7 @@ class Marketplace:
         await self._router(scope, receive, send)
 
     async def startup(self) -> None:
-        """Get ready for the first buyer, which creates the boto3 client.
+        """Get ready for the first buyer: create the boto3 client, and look whether the shared cache can be reached.
 
         The middleware calls it when the server starts. Hosts that mount may call it in their lifespan; without it the
         first buyer waits a moment longer. What is wrong with AWS or its configuration, such as missing credentials, is
@@ -90,9 +98,9 @@ class Marketplace:
             SettingsError: A setting does not fit the AWS configuration.
             RegionError: The region is not the name of one.
         """
-        if isinstance(self._resolver, AwsResolver):
+        for connect in self._connects:
             try:
-                await self._resolutions.run(self._resolver.connect)
+                await self._resolutions.run(connect)
             except (SettingsError, RegionError):
                 raise
             except MarketplaceError as error:
@@ -101,6 +109,21 @@ class Marketplace:
     def shutdown(self) -> None:
         """Let no registration wait any longer; calls to AWS that are under way end by themselves."""
         self._resolutions.close()
+
+    def _make_resolver(self, resolver: Resolver | None, shared_cache: SharedCache | None) -> Resolver:
+        """What `Resolutions` asks: the shared cache, if there is one, and then AWS."""
+        if resolver is None:
+            resolver = AwsResolver(self.settings)
+        if isinstance(resolver, AwsResolver):
+            self._connects.append(resolver.connect)
+        resolver = WatchedResolver(resolver, self._telemetry)
+        if shared_cache is None and self.settings.cache_url is not None:
+            shared_cache = _make_shared_cache(self.settings.cache_url)
+        if shared_cache is None or self.settings.cache_ttl == 0:
+            return resolver
+        shared = SharedResolver(resolver, shared_cache, self.settings, telemetry=self._telemetry)
+        self._connects.append(shared.connect)
+        return shared
 
     def get_registrations(self, connection: HTTPConnection) -> list[Registration]:
         """The registrations that this browser has not finished, newest first."""
@@ -123,3 +146,23 @@ class Marketplace:
     def complete_registration(self, response: Response, registration: Registration) -> None:
         """Make `response` end the registration session of `registration`, once the customer is linked to an account."""
         self._session.delete(response, registration)
+
+
+def _make_telemetry() -> Telemetry:
+    try:
+        from .otel import OpenTelemetry
+    except ModuleNotFoundError:
+        return Telemetry()
+    return OpenTelemetry()
+
+
+def _make_shared_cache(url: str) -> SharedCache:
+    try:
+        from .redis import RedisCache
+    except ImportError as exc:
+        raise SettingsError(f"cache_url is set: {exc}") from exc
+    try:
+        return RedisCache.from_url(url)
+    except (ValueError, TypeError):
+        # Not its text, which may quote a part of the password.
+        raise SettingsError("cache_url cannot be read by redis-py: see redis.Redis.from_url") from None

@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
     from .customer import Registration
     from .hooks import OnError, OnRequest, OnResolved
-    from .resolution import SharedCache
     from .resolver import Resolver
     from .settings import MarketplaceSettings
+    from .shared_cache import SharedCache
 
 _SCOPE_KEY = "starlette_marketplace"
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from .resolution import Resolutions
     from .session import RegistrationSession
     from .settings import MarketplaceSettings
+    from .telemetry import Outcome, Telemetry
 
 logger = logging.getLogger("starlette_marketplace")
 
@@ -44,6 +45,7 @@ class RegistrationEndpoint:
     settings: MarketplaceSettings
     resolutions: Resolutions
     session: RegistrationSession
+    telemetry: Telemetry
     on_request: Callable[[RegistrationRequested], Awaitable[Response | None]]
     on_resolved: Callable[[RegistrationResolved], Awaitable[Response | str | None]]
     on_error: Callable[[RegistrationFailed], Awaitable[Response | None]]
@@ -61,7 +63,8 @@ class RegistrationEndpoint:
     async def _respond(self, request: Request) -> ASGIApp:
         match request.method:
             case "POST":
-                return await self._register(request)
+                with self.telemetry.registration() as outcome:
+                    return await self._register(request, outcome)
             case "GET" | "HEAD":
                 # Never 405: AWS checks that it can reach the address.
                 return landing_page(self.settings.support_url)
@@ -70,13 +73,14 @@ class RegistrationEndpoint:
             case _:
                 return Response(status_code=405, headers=_ALLOW)
 
-    async def _register(self, request: Request) -> ASGIApp:
+    async def _register(self, request: Request, outcome: Outcome) -> ASGIApp:
         form = None
         began = anyio.current_time()
         try:
             form = await read_form(request, max_body_size=self.settings.max_body_size, deadline=self.settings.deadline)
             refusal = await self.on_request(RegistrationRequested(request))
             if refusal is not None:
+                outcome.code = "REFUSED"
                 return refusal
             patience = began + self.settings.deadline - anyio.current_time()
             customer = await self.resolutions.resolve(form.token, patience=patience)
@@ -89,9 +93,11 @@ class RegistrationEndpoint:
             )
             answer = await self.on_resolved(RegistrationResolved(request, registration))
         except MarketplaceError as error:
+            outcome.code, outcome.is_failure = error.code, error.status >= 500
             return await self._fail(request, error, form)
         response = answer if isinstance(answer, Response) else self._send_on(request, registration, answer)
         is_refused = response.status_code >= 400
+        outcome.code = "REFUSED" if is_refused else "REGISTERED"
         logger.info(
             "AWS Marketplace registration %s: account %s, product %s",
             "refused by on_resolved" if is_refused else "begun",

@@ -9,52 +9,30 @@ from __future__ import annotations
 import functools
 import hashlib
 import hmac
-import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import anyio
 import anyio.lowlevel
 from cachetools import TLRUCache
-from itsdangerous import URLSafeSerializer
 
-from .customer import MarketplaceCustomer
 from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
+from .shared_cache import VERDICT_TTL
+from .telemetry import Telemetry
 
 if TYPE_CHECKING:
+    from .customer import MarketplaceCustomer
     from .resolver import Resolver
     from .settings import MarketplaceSettings
 
-logger = logging.getLogger("starlette_marketplace")
-
 E = TypeVar("E", bound=MarketplaceError)
 R = TypeVar("R")
-
-
-class SharedCache(Protocol):
-    """Keeps resolutions for several workers.
-
-    Called in threads of our own, so it may block. Whatever it raises is logged and passed over: it never fails a buyer.
-    Values are signed by the caller, keys tell nothing of the token.
-    """
-
-    def get(self, key: str) -> str | None:
-        """The value of `key`, None when there is none or its time is over."""
-        ...
-
-    def set(self, key: str, value: str, ttl: float) -> None:
-        """Keep `value` for `ttl` seconds."""
-        ...
-
-    def lock(self, key: str) -> AbstractContextManager[object]:
-        """A lock on `key` across all workers, which sees to its own release should its holder die."""
-        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -72,34 +50,26 @@ class Resolutions:
     Args:
         settings: Keys, limits and lifetimes.
         resolver: Asks AWS.
-        shared_cache: Shares resolutions with other workers.
+        telemetry: Takes note of what happens.
         timer: Seconds from any beginning, never running backwards.
     """
-
-    # A reload of the error page costs no call to AWS, and a verdict given by mistake does not last.
-    _VERDICT_TTL = 60.0
 
     def __init__(
         self,
         settings: MarketplaceSettings,
         resolver: Resolver,
-        shared_cache: SharedCache | None = None,
         *,
+        telemetry: Telemetry | None = None,
         timer: Callable[[], float] = time.monotonic,
     ) -> None:
         self._resolver = resolver
-        self._shared_cache = shared_cache
+        self._telemetry = Telemetry() if telemetry is None else telemetry
         self._timer = timer
         self._deadline = settings.deadline
         self._ttl = settings.cache_ttl
         self._threads = settings.max_concurrency
         self._limit = settings.max_concurrency + settings.max_waiting
         self._secret_key = settings.secret_key.encode()
-        self._serializer = URLSafeSerializer(
-            settings.secret_key,
-            salt="starlette_marketplace.resolution",
-            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-        )
         # Guards all below; reentrant, as a future that has ended already calls back at once.
         self._lock = threading.RLock()
         self._executor: ThreadPoolExecutor | None = None
@@ -125,7 +95,11 @@ class Resolutions:
         patience = self._deadline if patience is None else patience
         with self._lock:
             found = self._outcomes.get(key) or self._join(key, token, patience)
-        outcome = await self._land(found, patience) if isinstance(found, _Flight) else found
+        if isinstance(found, _Flight):
+            outcome = await self._land(found, patience)
+        else:
+            self._telemetry.looked_up("cached")
+            outcome = found
         if isinstance(outcome, MarketplaceError):
             # A copy for each caller: one exception raised by many would gather all their tracebacks.
             raise _copy(outcome) from outcome.__cause__
@@ -155,15 +129,23 @@ class Resolutions:
         flight = self._flights.get(key)
         if flight is not None:
             flight.wanted_until = max(flight.wanted_until, wanted_until)
+            self._telemetry.looked_up("joined")
             return flight
-        if len(self._flights) >= self._limit:
-            raise OverloadedError(
-                f"{self._limit} resolutions are under way or wait for a thread already: AWS is slow, or raise "
-                "max_concurrency; against a flood, let on_request limit the rate"
-            )
         flight = _Flight(wanted_until)
-        self._start(flight, self._resolve, flight, key, token)
+        try:
+            if len(self._flights) >= self._limit:
+                raise OverloadedError(
+                    f"{self._limit} resolutions are under way or wait for a thread already: AWS is slow, or raise "
+                    "max_concurrency; against a flood, let on_request limit the rate"
+                )
+            self._start(flight, self._telemetry.carried(self._resolve), flight, token)
+        except OverloadedError:
+            self._telemetry.looked_up("refused")
+            raise
+        self._telemetry.looked_up("asked")
+        self._telemetry.queued()
         self._flights[key] = flight
+        # Before its callers wake, so that one who asks again at once does not join what has ended.
         flight.future.add_done_callback(functools.partial(self._landed, key))
         flight.future.add_done_callback(functools.partial(self._wake, flight))
         return flight
@@ -217,58 +199,24 @@ class Resolutions:
     def _landed(self, key: str, future: Future[MarketplaceCustomer]) -> None:
         with self._lock:
             del self._flights[key]
-            error = None if future.cancelled() else future.exception()
+            if future.cancelled():
+                self._telemetry.cancelled()
+                return
+            error = future.exception()
             if isinstance(error, TokenError):
                 # Without its traceback, which would keep the token and the request alive.
                 self._outcomes[key] = _copy(error)
-            elif error is None and not future.cancelled():
+            elif error is None:
                 self._outcomes[key] = future.result()
 
     def _keep_until(self, key: str, outcome: MarketplaceCustomer | TokenError, now: float) -> float:
-        return now + (min(self._ttl, self._VERDICT_TTL) if isinstance(outcome, TokenError) else self._ttl)
+        return now + (min(self._ttl, VERDICT_TTL) if isinstance(outcome, TokenError) else self._ttl)
 
-    def _resolve(self, flight: _Flight[MarketplaceCustomer], key: str, token: str) -> MarketplaceCustomer:
-        if self._timer() > flight.wanted_until:
-            raise OverloadedError("everyone who waited for this resolution has left before it began")
-        if self._shared_cache is None or self._ttl == 0:
+    def _resolve(self, flight: _Flight[MarketplaceCustomer], token: str) -> MarketplaceCustomer:
+        with self._telemetry.resolution():
+            if self._timer() > flight.wanted_until:
+                raise OverloadedError("everyone who waited for this resolution has left before it began")
             return self._resolver.resolve(token)
-        customer = self._get_shared(self._shared_cache, key)
-        if customer is not None:
-            return customer
-        with self._locked(self._shared_cache, key):
-            customer = self._get_shared(self._shared_cache, key)
-            if customer is None:
-                customer = self._resolver.resolve(token)
-                self._set_shared(self._shared_cache, key, customer)
-            return customer
-
-    def _get_shared(self, cache: SharedCache, key: str) -> MarketplaceCustomer | None:
-        with _passed_over("get"):
-            value = cache.get(key)
-            if value is not None:
-                # The key is signed along, so that a value cannot be moved to another token.
-                signed_key, customer = self._serializer.loads(value)
-                if signed_key == key:
-                    return MarketplaceCustomer(**customer)
-        return None
-
-    def _set_shared(self, cache: SharedCache, key: str, customer: MarketplaceCustomer) -> None:
-        with _passed_over("set"):
-            cache.set(key, str(self._serializer.dumps([key, asdict(customer)])), self._ttl)
-
-    @contextmanager
-    def _locked(self, cache: SharedCache, key: str) -> Iterator[None]:
-        lock = None
-        with _passed_over("lock"):
-            entering = cache.lock(key)
-            entering.__enter__()
-            lock = entering
-        try:
-            yield
-        finally:
-            if lock is not None:
-                with _passed_over("unlock"):
-                    lock.__exit__(None, None, None)
 
 
 def _copy(error: E) -> E:
@@ -276,11 +224,3 @@ def _copy(error: E) -> E:
     new = type(error).__new__(type(error), *error.args)
     new.__dict__.update(error.__dict__)
     return new
-
-
-@contextmanager
-def _passed_over(operation: str) -> Iterator[None]:
-    try:
-        yield
-    except Exception as exc:  # noqa: BLE001 - an implementation raises what its client library does.
-        logger.warning("The shared cache failed and was passed over: %s", operation, extra={"reason": repr(exc)})

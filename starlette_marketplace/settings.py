@@ -43,6 +43,8 @@ class MarketplaceSettings:
         max_waiting: Resolutions that wait for a thread; one more is refused with 503.
         cache_ttl: Seconds that a resolution is kept; 0 turns it off.
         cache_size: Resolutions that are kept at most.
+        cache_url: Redis or Valkey, to share resolutions between workers: redis://, rediss:// or unix://, as redis-py
+            reads it. Needs the extra `redis`.
         session_cookie: Name of the registration session's cookies, between their prefix and the registration's id.
         session_max_age: Seconds that a buyer has to finish signing up.
         https_only: Send the cookies over HTTPS only, with the prefix that makes browsers see to it.
@@ -75,6 +77,7 @@ class MarketplaceSettings:
     max_waiting: int = 256
     cache_ttl: float = 300.0
     cache_size: int = 10_000
+    cache_url: str | None = field(default=None, repr=False)
     session_cookie: str = "marketplace"
     session_max_age: int = 3600
     https_only: bool = True
@@ -125,6 +128,10 @@ class MarketplaceSettings:
         self._check(
             self.seller_account_id is None or bool(re.fullmatch("[0-9]{12}", self.seller_account_id)),
             "seller_account_id must be the 12 digits of an AWS account id, in quotes: the first may be 0",
+        )
+        self._check(
+            self.cache_url is None or bool(re.fullmatch(r"(rediss?|unix)://\S+", self.cache_url)),
+            "cache_url must be a redis://, rediss:// or unix:// URL",
         )
         for name, least in _LEAST.items():
             value = getattr(self, name)

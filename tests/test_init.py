@@ -21,8 +21,11 @@ LAYERS = (
     "hooks",
     "aws_errors",
     "resolver",
-    "resolution",
+    "telemetry",
+    "otel",
+    "shared_cache",
     "redis",
+    "resolution",
     "responses",
     "registration",
     "marketplace",
@@ -69,7 +72,7 @@ def test_importing_the_package_loads_nothing_heavy_and_nothing_optional() -> Non
     ).stdout.split()
 
     assert "starlette_marketplace.resolver" in imported
-    assert {"boto3", "botocore", "fastapi", "jinja2", "uvicorn"}.isdisjoint(imported)
+    assert {"boto3", "botocore", "fastapi", "jinja2", "opentelemetry", "redis", "uvicorn"}.isdisjoint(imported)
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -3,9 +3,7 @@ import gc
 import threading
 import traceback
 import weakref
-from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 
 import anyio
 import anyio.lowlevel
@@ -23,7 +21,7 @@ from starlette_marketplace import (
     OverloadedError,
     UnavailableError,
 )
-from starlette_marketplace.resolution import Resolutions, SharedCache
+from starlette_marketplace.resolution import Resolutions
 from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
 
 pytestmark = pytest.mark.anyio
@@ -39,12 +37,11 @@ def make() -> Iterator[Make]:
         resolver: FakeResolver,
         *,
         timer: FakeTimer | None = None,
-        shared_cache: SharedCache | None = None,
         **settings: float | str,
     ) -> Resolutions:
         values = {"secret_key": "k" * 32, "product_codes": "*"} | settings
         given = MarketplaceSettings(**values)  # type: ignore[arg-type]  # a mixture of types
-        made.append(Resolutions(given, resolver, shared_cache, timer=timer or FakeTimer()))
+        made.append(Resolutions(given, resolver, timer=timer or FakeTimer()))
         return made[-1]
 
     yield resolutions
@@ -341,101 +338,6 @@ async def test_run_raises_what_the_function_raises(make: Make) -> None:
 
     with pytest.raises(ZeroDivisionError, match="starlette-marketplace"):
         await make(FakeResolver()).run(fails)
-
-
-# Shared with other workers
-
-
-class FakeSharedCache:
-    """A cache on another machine: a store and a lock for each key."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.ttls: set[float] = set()
-        self.fails: set[str] = set()
-        self.used: Counter[str] = Counter()
-        self._locks: dict[str, threading.Lock] = {}
-
-    def _use(self, operation: str) -> None:
-        self.used[operation] += 1
-        if operation in self.fails:
-            raise ConnectionError(f"{operation}: the cache is down")
-
-    def get(self, key: str) -> str | None:
-        self._use("get")
-        return self.values.get(key)
-
-    def set(self, key: str, value: str, ttl: float) -> None:
-        self._use("set")
-        self.values[key] = value
-        self.ttls.add(ttl)
-
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        self._use("lock")
-        with self._locks.setdefault(key, threading.Lock()):
-            yield
-        self._use("unlock")
-
-
-async def test_two_workers_with_a_shared_cache_ask_once(make: Make) -> None:
-    resolver, cache = FakeResolver(), FakeSharedCache()
-    workers = [make(resolver, shared_cache=cache, cache_ttl=120) for _ in range(2)]
-    async with anyio.create_task_group() as tasks:
-        with resolver.held():
-            for worker in workers:
-                tasks.start_soon(worker.resolve, "good")
-            await call_made(resolver)
-    assert resolver.calls["good"] == 1
-    assert await make(resolver, shared_cache=cache).resolve("good") == CUSTOMER
-    assert resolver.calls["good"] == 1
-    assert cache.ttls == {120}
-    assert "good" not in str(cache.values)
-
-
-async def test_a_verdict_is_not_shared(make: Make) -> None:
-    cache = FakeSharedCache()
-    assert isinstance(await outcome(make(FakeResolver(), shared_cache=cache), "bad"), InvalidTokenError)
-    assert cache.used == {"get": 2, "lock": 1, "unlock": 1}
-
-
-async def test_without_a_cache_nothing_is_shared_either(make: Make) -> None:
-    cache = FakeSharedCache()
-    await make(FakeResolver(), shared_cache=cache, cache_ttl=0).resolve("good")
-    assert not cache.used
-
-
-@pytest.mark.parametrize("operation", ["get", "set", "lock", "unlock"])
-async def test_a_failing_shared_cache_is_logged_and_passed_over(
-    make: Make, caplog: pytest.LogCaptureFixture, operation: str
-) -> None:
-    cache = FakeSharedCache()
-    cache.fails = {operation}
-    assert await make(FakeResolver(), shared_cache=cache).resolve("good") == CUSTOMER
-    assert cache.used[operation] > 0
-    assert f"The shared cache failed and was passed over: {operation}" in caplog.text
-    assert "the cache is down" in str(caplog.records[0].__dict__["reason"])
-
-
-async def test_the_keys_of_a_shared_cache_tell_nothing_without_the_secret_key(make: Make) -> None:
-    first, second = FakeSharedCache(), FakeSharedCache()
-    await make(FakeResolver(), shared_cache=first).resolve("good")
-    await make(FakeResolver(), shared_cache=second, secret_key="another" * 8).resolve("good")
-    assert first.values.keys().isdisjoint(second.values.keys())
-    assert "good" not in str(first.values)
-
-
-async def test_a_shared_value_that_is_forged_or_moved_is_not_believed(make: Make) -> None:
-    resolver, cache = FakeResolver({"good": CUSTOMER, "mine": CUSTOMER}), FakeSharedCache()
-    await make(resolver, shared_cache=cache).resolve("good")
-    [(key, value)] = cache.values.items()
-
-    await make(resolver, shared_cache=cache).resolve("mine")
-    [other] = cache.values.keys() - {key}
-    cache.values = {key: "x" + value, other: value}
-    assert isinstance(await make(resolver, shared_cache=cache).resolve("mine"), MarketplaceCustomer)
-    assert await make(resolver, shared_cache=cache).resolve("good") == CUSTOMER
-    assert resolver.calls == {"good": 2, "mine": 2}
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

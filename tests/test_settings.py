@@ -77,6 +77,10 @@ def test_a_secret_key_and_product_codes_are_enough() -> None:
         ("support_url", "https://seller.example/a b", "support_url must be"),
         ("endpoint_url", "127.0.0.1:8000", "endpoint_url must be an http or https URL"),
         ("endpoint_url", "mailto:help@seller.example", "endpoint_url must be"),
+        ("cache_url", "localhost:6379", "cache_url must be a redis://, rediss:// or unix:// URL"),
+        ("cache_url", "redis://", "cache_url must be a redis://"),
+        ("cache_url", "memcached://localhost", "cache_url must be a redis://"),
+        ("cache_url", "redis://cache example", "cache_url must be a redis://"),
         ("role_arn", "resolver", "role_arn must look like arn:aws:iam::123456789012:role/name"),
         ("role_arn", "arn:aws:iam::12345:role/resolver", "role_arn must look like"),
         ("role_arn", "arn:aws:iam::123456789012:user/resolver", "role_arn must look like"),
@@ -129,6 +133,8 @@ def test_a_setting_that_makes_no_sense_is_one_sentence_about_it(name: str, value
         ("support_url", "mailto:help@seller.example"),
         ("support_url", "https://seller.example/support"),
         ("endpoint_url", "http://localhost:8000"),
+        ("cache_url", "rediss://user:password@cache.seller.example:6380/1?ssl_cert_reqs=required"),
+        ("cache_url", "unix:///run/redis.sock"),
         ("role_arn", ROLE),
         ("role_arn", "arn:aws-cn:iam::123456789012:role/path/resolver"),
         ("seller_account_id", "012345678901"),
@@ -171,8 +177,10 @@ def test_settings_are_given_by_name() -> None:
         MarketplaceSettings(*values)
 
 
-def test_no_key_is_in_the_repr() -> None:
-    text = repr(make(secret_key_fallbacks=OLD_KEY))
+def test_no_key_and_no_password_is_in_the_repr() -> None:
+    text = repr(make(secret_key_fallbacks=OLD_KEY, cache_url="redis://:hunter2@cache.seller.example"))
+
+    assert "hunter2" not in text
 
     assert "acme" in text
     assert KEY not in text
@@ -226,6 +234,7 @@ def test_every_setting_can_come_from_the_environment() -> None:
         role_arn=ROLE,
         role_external_id="shared",
         seller_account_id="012345678901",
+        cache_url="redis://cache.seller.example/0",
         session_domain="seller.example",
     )
     texts = {field.name: getattr(settings, field.name) for field in fields(settings)}

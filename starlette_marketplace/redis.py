@@ -1,0 +1,83 @@
+"""`RedisCache`: resolutions shared by all workers, in Redis or Valkey (extra `redis`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+try:
+    import redis
+    from redis.backoff import NoBackoff
+    from redis.exceptions import LockNotOwnedError
+    from redis.retry import Retry
+except ImportError as exc:
+    raise ImportError("starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'") from exc
+
+if TYPE_CHECKING:
+    from typing import Self
+
+
+class RedisCache:
+    """A `SharedCache` in Redis or Valkey.
+
+    The setting `cache_url` makes one by `from_url`. Give `Marketplace` or the middleware one of your own as
+    `shared_cache` for what a URL cannot say, such as Sentinel or a cluster.
+
+    Args:
+        client: What speaks with the server, with time-outs of its own: each operation holds up a buyer so long.
+        lock_timeout: Seconds that a worker waits for another one with the same token at most, and that the lock of a
+            worker that died lives. After it, the worker asks AWS itself.
+    """
+
+    _PREFIX = "starlette-marketplace:"
+    # Seconds between two looks at a lock: an answer of AWS takes some 0.1 s.
+    _LOCK_SLEEP = 0.02
+    # Seconds for a connection, and for an answer: within one network both are a matter of a millisecond.
+    _TIMEOUT = 0.5
+
+    def __init__(self, client: redis.Redis, *, lock_timeout: float = 5.0) -> None:
+        self._client = client
+        self._lock_timeout = lock_timeout
+
+    @classmethod
+    def from_url(cls, url: str) -> Self:
+        """A cache at `url`, as `redis.Redis.from_url` reads it; options in its query win over ours.
+
+        Raises:
+            ValueError: redis-py cannot read the URL.
+        """
+        client = redis.Redis.from_url(
+            url,
+            socket_connect_timeout=cls._TIMEOUT,
+            socket_timeout=cls._TIMEOUT,
+            # A connection that the server has closed meanwhile is made again at once; what is slow is not asked twice.
+            retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
+        )
+        return cls(client)
+
+    def get(self, key: str) -> str | None:
+        """The value of `key`, None when there is none or its time is over."""
+        value = self._client.get(self._PREFIX + key)
+        return value.decode() if isinstance(value, bytes) else value
+
+    def set(self, key: str, value: str, ttl: float) -> None:
+        """Keep `value` for `ttl` seconds; the server sees to it."""
+        self._client.set(self._PREFIX + key, value, px=max(1, round(ttl * 1000)))
+
+    @contextmanager
+    def lock(self, key: str) -> Iterator[None]:
+        """A lock on `key`, held by one worker at a time, unless it takes longer than `lock_timeout`."""
+        lock = self._client.lock(
+            f"{self._PREFIX}{key}:lock",
+            timeout=self._lock_timeout,
+            blocking_timeout=self._lock_timeout,
+            sleep=self._LOCK_SLEEP,
+        )
+        is_held = lock.acquire()
+        try:
+            yield
+        finally:
+            if is_held:
+                with suppress(LockNotOwnedError):  # It was held too long, and may be another worker's by now.
+                    lock.release()

@@ -1,0 +1,335 @@
+import hashlib
+import sys
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import anyio
+import httpx2
+import pytest
+import redis
+from starlette.types import ASGIApp
+
+from starlette_marketplace import Marketplace, MarketplaceSettings, SettingsError
+from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.redis import RedisCache
+from starlette_marketplace.shared_cache import SharedResolver
+from tests.hosts import LANDING, browser, form, starlette_middleware
+from tests.network import refusing
+from tests.redis_server import RedisServer, redis_server
+
+
+@pytest.fixture(scope="module")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(started: RedisServer) -> RedisServer:
+    with started.client() as client:
+        client.flushall()
+    return started
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """One to be killed."""
+    with redis_server(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def cache(server: RedisServer) -> RedisCache:
+    return RedisCache.from_url(server.url)
+
+
+# The cache by itself
+
+
+def test_a_value_is_kept_for_its_time_by_the_server(server: RedisServer, cache: RedisCache) -> None:
+    assert cache.get("key") is None
+    cache.set("key", "välue", 300)
+    assert cache.get("key") == "välue"
+    with server.client() as client:
+        [name] = client.keys()
+        assert name == "starlette-marketplace:key"
+        assert 290_000 < client.pttl(name) <= 300_000
+
+
+@pytest.mark.parametrize("ttl", [0.0001, 0.5])
+def test_a_short_time_is_no_mistake(server: RedisServer, cache: RedisCache, ttl: float) -> None:
+    cache.set("key", "value", ttl)
+    with server.client() as client:
+        assert client.pttl("starlette-marketplace:key") <= 500
+
+
+def test_a_client_of_the_hosts_own_may_decode_or_not(server: RedisServer) -> None:
+    for decodes in (True, False):
+        with redis.Redis.from_url(server.url, decode_responses=decodes) as client:
+            cache = RedisCache(client)
+            cache.set("key", "value", 60)
+            assert cache.get("key") == "value"
+            with cache.lock("key"):
+                pass
+
+
+def test_one_holds_the_lock_of_a_key_and_another_waits(server: RedisServer) -> None:
+    one, other = (RedisCache.from_url(server.url) for _ in range(2))
+    order = []
+
+    def wait() -> None:
+        with other.lock("key"):
+            order.append("other")
+
+    with ThreadPoolExecutor(1) as threads:
+        with one.lock("key"), other.lock("another key"):
+            waiting = threads.submit(wait)
+            with server.client() as client:
+                seen = int(client.info("commandstats")["cmdstat_set"]["calls"])
+                while int(client.info("commandstats")["cmdstat_set"]["calls"]) < seen + 3:
+                    assert not waiting.done()
+            order.append("one")
+        waiting.result(60)
+    assert order == ["one", "other"]
+    with server.client() as client:
+        assert client.keys() == []
+
+
+def test_who_waits_too_long_goes_on_without_and_leaves_the_lock_to_its_holder(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        holder, patient = RedisCache(client), RedisCache(client, lock_timeout=0.05)
+        with holder.lock("key"):
+            with patient.lock("key"):
+                assert client.exists("starlette-marketplace:key:lock")
+            assert client.exists("starlette-marketplace:key:lock")
+
+
+def test_the_lock_of_a_worker_that_died_is_over_by_itself(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        died = RedisCache(client, lock_timeout=5).lock("key")
+        died.__enter__()
+        assert 0 < client.pttl("starlette-marketplace:key:lock") <= 5000
+
+
+def test_a_lock_held_too_long_is_not_taken_from_the_next(server: RedisServer) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        cache = RedisCache(client)
+        with cache.lock("key"):
+            client.set("starlette-marketplace:key:lock", "of another worker")
+        assert client.get("starlette-marketplace:key:lock") == b"of another worker"
+
+
+def test_a_connection_that_the_server_has_closed_is_made_again(server: RedisServer, cache: RedisCache) -> None:
+    cache.set("key", "value", 60)
+    with server.client() as client:
+        client.client_kill_filter(_type="normal", skipme=True)
+    assert cache.get("key") == "value"
+
+
+def test_a_server_that_hangs_is_given_up_on(own_server: RedisServer) -> None:
+    cache = RedisCache.from_url(own_server.url)
+    cache.set("key", "value", 60)
+    with own_server.hanging():
+        with pytest.raises(redis.TimeoutError):
+            cache.get("key")
+        with pytest.raises(redis.TimeoutError), cache.lock("key"):
+            pytest.fail("there is no lock")
+    assert cache.get("key") == "value"
+
+
+def test_options_in_the_query_of_the_url_win(own_server: RedisServer) -> None:
+    cache = RedisCache.from_url(f"{own_server.url}?socket_timeout=33")
+    [timeout] = [cache._client.connection_pool.connection_kwargs["socket_timeout"]]
+    assert timeout == 33
+
+
+# In a host
+
+
+async def post(worker: ASGIApp, token: str) -> httpx2.Response:
+    async with browser(worker) as buyer:
+        return await buyer.post(LANDING, data=form(token))
+
+
+@pytest.fixture
+def shared(settings: MarketplaceSettings, server: RedisServer) -> MarketplaceSettings:
+    # Time enough for a machine that is busy with other things.
+    return replace(settings, cache_url=server.url + "?socket_timeout=30&socket_connect_timeout=30")
+
+
+@pytest.mark.anyio
+async def test_workers_ask_aws_once_for_a_token_at_the_same_time_and_later(
+    shared: MarketplaceSettings, marketplace: LocalMarketplace
+) -> None:
+    token = marketplace.issue_token("new-product")
+    workers = [starlette_middleware(settings=shared) for _ in range(4)]
+    marketplace.delay = 0.2
+    statuses = []
+
+    async def buy(worker: ASGIApp) -> None:
+        statuses.append((await post(worker, token)).status_code)
+
+    async with anyio.create_task_group() as tasks:
+        for worker in workers:
+            tasks.start_soon(buy, worker)
+    statuses.append((await post(starlette_middleware(settings=shared), token)).status_code)
+    assert statuses == [303] * 5
+    assert len(marketplace.resolve_calls) == 1
+
+
+@pytest.mark.anyio
+async def test_workers_share_a_verdict_and_no_failure(
+    shared: MarketplaceSettings, marketplace: LocalMarketplace
+) -> None:
+    expired, throttled = (marketplace.issue_token(scenario) for scenario in ("expired", "throttled"))
+    for token, status in ((expired, 400), (throttled, 503)):
+        for _ in range(2):
+            assert (await post(starlette_middleware(settings=shared), token)).status_code == status
+    assert [call.scenario for call in marketplace.resolve_calls] == ["expired", "throttled", "throttled"]
+
+
+@pytest.mark.anyio
+async def test_what_is_in_redis_tells_nothing_of_the_token(
+    shared: MarketplaceSettings, marketplace: LocalMarketplace, server: RedisServer
+) -> None:
+    token = marketplace.issue_token("new-product")
+    await post(starlette_middleware(settings=shared), token)
+    with server.client() as client:
+        [key] = client.keys()
+        content = str([key, client.get(key)])
+        assert 0 < client.ttl(key) <= shared.cache_ttl
+    assert token not in content
+    assert hashlib.sha256(token.encode()).hexdigest() not in content
+
+
+def failures(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if "shared cache" in record.message]
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_is_killed_fails_no_buyer_is_logged_once_and_comes_back_by_itself(
+    settings: MarketplaceSettings,
+    marketplace: LocalMarketplace,
+    own_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SharedResolver, "_PAUSE", 0.0)
+    worker = starlette_middleware(settings=replace(settings, cache_url=own_server.url))
+    tokens = [marketplace.issue_token("new-product") for _ in range(4)]
+    async with browser(worker) as buyer:
+        assert (await buyer.post(LANDING, data=form(tokens[0]))).status_code == 303
+        own_server.kill()
+        for token in tokens[1:3]:
+            assert (await buyer.post(LANDING, data=form(token))).status_code == 303
+        [down] = failures(caplog)
+        assert "The shared cache failed at get (ConnectionError)" in down
+        own_server.start()
+        assert (await buyer.post(LANDING, data=form(tokens[3]))).status_code == 303
+    assert failures(caplog)[1:] == ["The shared cache works again"]
+    with own_server.client() as client:
+        assert len(client.keys()) == 1
+    assert len(marketplace.resolve_calls) == 4
+
+
+@pytest.mark.anyio
+async def test_a_redis_that_hangs_fails_no_buyer_and_holds_up_one(
+    settings: MarketplaceSettings,
+    marketplace: LocalMarketplace,
+    own_server: RedisServer,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = starlette_middleware(settings=replace(settings, cache_url=own_server.url))
+    tokens = [marketplace.issue_token("new-product") for _ in range(3)]
+    with own_server.hanging():
+        async with browser(worker) as buyer:
+            for token in tokens:
+                assert (await buyer.post(LANDING, data=form(token))).status_code == 303
+    assert failures(caplog) == [
+        "The shared cache failed at get (TimeoutError): registrations go on without it, and it is tried again every 5 s"
+    ]
+    with own_server.client() as client:
+        # Two: that of the first buyer, and this client's.
+        assert client.info("stats")["total_connections_received"] == 2
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("query", ["", "?password=hunter2"])
+async def test_startup_says_in_the_log_that_redis_cannot_be_used_and_serves(
+    settings: MarketplaceSettings, own_server: RedisServer, caplog: pytest.LogCaptureFixture, query: str
+) -> None:
+    with own_server.client() as client, refusing() as nowhere:
+        client.config_set("requirepass", "another")
+        address = own_server.url if query else nowhere.replace("http", "redis")
+        await Marketplace(replace(settings, cache_url=address + query)).startup()
+    [said] = failures(caplog)
+    assert said.startswith("The shared cache failed at get (")
+    assert ("AuthenticationError" if query else "ConnectionError") in said
+    assert "hunter2" not in caplog.text
+
+
+@pytest.mark.anyio
+async def test_startup_makes_the_connection_to_redis(shared: MarketplaceSettings, server: RedisServer) -> None:
+    with server.client() as client:
+        before = len(client.client_list())
+        marketplace = Marketplace(shared)
+        await marketplace.startup()
+        assert len(client.client_list()) == before + 1
+        marketplace.shutdown()
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:hunter2@cache.example:hunter2/0",
+        "redis://:hunter2@[::1/0",
+        "redis://:hunter2@c/0?socket_timeout=hunter2",
+    ],
+)
+def test_a_url_that_redis_py_cannot_read_is_a_settings_error_that_does_not_quote_it(
+    settings: MarketplaceSettings, url: str
+) -> None:
+    with pytest.raises(SettingsError, match="cache_url cannot be read") as caught:
+        Marketplace(replace(settings, cache_url=url))
+    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_without_redis_py_the_error_names_the_extra(
+    settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "redis", None)
+    monkeypatch.delitem(sys.modules, "starlette_marketplace.redis")
+    with pytest.raises(SettingsError) as caught:
+        Marketplace(replace(settings, cache_url="redis://localhost"))
+    assert str(caught.value) == (
+        "cache_url is set: starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'"
+    )
+
+
+@pytest.mark.anyio
+async def test_a_shared_cache_of_the_hosts_own_wins_over_cache_url(
+    settings: MarketplaceSettings, marketplace: LocalMarketplace, server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    own = RedisCache.from_url(server.url)
+    with refusing() as nowhere:
+        unused = replace(settings, cache_url=nowhere.replace("http", "redis"))
+        worker = starlette_middleware(settings=unused, shared_cache=own)
+        assert (await post(worker, marketplace.issue_token("new-product"))).status_code == 303
+    assert not failures(caplog)
+    with server.client() as client:
+        assert len(client.keys()) == 1
+
+
+@pytest.mark.anyio
+async def test_with_the_cache_turned_off_redis_is_not_used(
+    shared: MarketplaceSettings, marketplace: LocalMarketplace, server: RedisServer
+) -> None:
+    token = marketplace.issue_token("new-product")
+    for _ in range(2):
+        assert (await post(starlette_middleware(settings=replace(shared, cache_ttl=0)), token)).status_code == 303
+    assert len(marketplace.resolve_calls) == 2
+    with server.client() as client:
+        assert client.keys() == []
