@@ -3,16 +3,17 @@
 import socket
 import ssl
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import AbstractContextManager, ExitStack, suppress
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import trustme
 
+from tests.network import QuietServer
 
-class Internet(ThreadingHTTPServer):
+
+class Internet(QuietServer):
     """An HTTPS proxy. It ends TLS with a certificate of its own authority, and passes on to who answers at a name.
 
     Attributes:
@@ -21,15 +22,13 @@ class Internet(ThreadingHTTPServer):
         certificates: Names that do not have the certificate that they should have.
     """
 
-    daemon_threads = True
-
     def __init__(self, folder: Path) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self._authority = trustme.CA()
         bundle = folder / "authority.pem"
         self._authority.cert_pem.write_to_path(str(bundle))
         self.environment = {
-            "HTTPS_PROXY": f"http://127.0.0.1:{self.server_port}",
+            "HTTPS_PROXY": self.url,
             "AWS_CA_BUNDLE": str(bundle),
             "SSL_CERT_FILE": str(bundle),
         }
@@ -51,20 +50,9 @@ class Internet(ThreadingHTTPServer):
             self._contexts[name] = context
         return self._contexts[name]
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that do not trust us."""
 
-
-@contextmanager
-def internet(folder: Path) -> Iterator[Internet]:
-    with Internet(folder) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.shutdown()
-            thread.join()
+def internet(folder: Path) -> AbstractContextManager[Internet]:
+    return Internet(folder).running()
 
 
 class _Handler(BaseHTTPRequestHandler):

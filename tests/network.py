@@ -9,6 +9,7 @@ from enum import Enum, auto
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain, repeat
+from typing import Self
 from urllib.parse import urlsplit
 
 
@@ -25,7 +26,36 @@ class Fault(Enum):
     CUT_IN_BODY = auto()
 
 
-class Network(ThreadingHTTPServer):
+class QuietServer(ThreadingHTTPServer):
+    """A server on a free port of this machine, which says nothing of clients that have left or do not trust it.
+
+    Attributes:
+        url: Where it is.
+    """
+
+    daemon_threads = True
+    request_queue_size = 1024
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler]) -> None:
+        super().__init__(("127.0.0.1", 0), handler)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        with self:
+            thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield self
+            finally:
+                self.shutdown()
+                thread.join()
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Keep quiet."""
+
+
+class Network(QuietServer):
     """A proxy to `upstream`. With silence it holds each request until it is mended, and then lets it through.
 
     Attributes:
@@ -33,13 +63,9 @@ class Network(ThreadingHTTPServer):
         requests: How many have arrived.
     """
 
-    daemon_threads = True
-    request_queue_size = 1024
-
     def __init__(self, upstream: str) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__(_Handler)
         self.upstream = urlsplit(upstream).netloc
-        self.url = f"http://127.0.0.1:{self.server_port}"
         self.held = threading.Semaphore(0)
         self.requests = 0
         self._faults: Iterator[Fault | None] = repeat(None)
@@ -62,21 +88,14 @@ class Network(ThreadingHTTPServer):
         self.held.release()
         self._mended.wait()
 
-    def handle_error(self, request: object, client_address: object) -> None:
-        """Say nothing of clients that have left."""
-
 
 @contextmanager
 def network(upstream: str) -> Iterator[Network]:
-    with Network(upstream) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with Network(upstream).running() as server:
         try:
             yield server
         finally:
             server.mend()
-            server.shutdown()
-            thread.join()
 
 
 @contextmanager

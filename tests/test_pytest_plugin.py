@@ -1,11 +1,13 @@
 """The pytest plugin in the projects of hosts, and the page that tells of it."""
 
+import json
 import re
 import shutil
 import sys
 from pathlib import Path
 
 import pytest
+from botocore.loaders import Loader
 
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import SCENARIOS
@@ -126,6 +128,65 @@ def test_the_environment_is_that_of_one_test(project: pytest.Pytester, monkeypat
         """
     )
     project.runpytest_inprocess(*NO_ASYNCIO).assert_outcomes(passed=4)
+
+
+def add_model_without_account_ids(models: Path) -> None:
+    """What `aws configure add-model` does, with a model of the metering service that is not botocore's."""
+    model = Loader().load_service_model("meteringmarketplace", "service-2")
+    del model["shapes"]["ResolveCustomerResult"]["members"]["CustomerAWSAccountId"]
+    folder = models / "meteringmarketplace" / "2016-01-14"
+    folder.mkdir(parents=True)
+    (folder / "service-2.json").write_text(json.dumps(model))
+
+
+@pytest.mark.parametrize("models", [".aws/models", "models"])
+def test_the_project_of_the_docs_passes_on_a_machine_set_up_for_aws(
+    models: str, project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_files(project, *THREE_FILES)
+    add_model_without_account_ids(project.path / models)  # pytester's home is the project.
+    (project.path / "config").write_text("[profile prod]\nregion = xx-nowhere-1\nuse_fips_endpoint = true\n")
+    for name, value in {
+        "AWS_CONFIG_FILE": "config",
+        "AWS_DATA_PATH": "models",
+        "AWS_DEFAULTS_MODE": "auto",
+        "AWS_CA_BUNDLE": "",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:1",
+        "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS": "true",
+        "AWS_MAX_ATTEMPTS": "9",
+        "AWS_PROFILE": "prod",
+        "AWS_RETRY_MODE": "adaptive",
+        "AWS_SESSION_TOKEN": "mine",
+        "AWS_STS_REGIONAL_ENDPOINTS": "legacy",
+        "AWS_USE_DUALSTACK_ENDPOINT": "true",
+        "AWS_USE_FIPS_ENDPOINT": "true",
+        "HTTP_PROXY": "http://127.0.0.1:1",
+        "HTTPS_PROXY": "http://127.0.0.1:1",
+        "MARKETPLACE_ROLE_ARN": "arn:aws:iam::123456789012:role/seller",
+        "NO_PROXY": "elsewhere.example",
+    }.items():
+        monkeypatch.setenv(name, value)
+    project.runpytest_subprocess(*NO_ANYIO, *NO_ASYNCIO).assert_outcomes(passed=4)
+
+
+def test_moto_still_replaces_the_other_services(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+        import boto3
+        from moto import mock_aws
+        from starlette_marketplace import MarketplaceSettings
+        from starlette_marketplace.resolver import AwsResolver
+
+        @mock_aws
+        def test_with(local_marketplace):
+            mail = boto3.client("ses")
+            mail.verify_email_identity(EmailAddress="ada@buyer.example")
+            assert mail.list_identities()["Identities"] == ["ada@buyer.example"]
+            customer = AwsResolver(MarketplaceSettings.from_env()).resolve(local_marketplace.issue_token())
+            assert customer.aws_account_id == local_marketplace.account_id
+        """
+    )
+    project.runpytest_subprocess(*NO_ASYNCIO).assert_outcomes(passed=1)
 
 
 def test_the_fixture_is_here_too(local_marketplace: RunningMarketplace) -> None:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 import boto3
 import httpx2
 import pytest
+from botocore import BOTOCORE_ROOT
 from starlette.testclient import TestClient
 
 from starlette_marketplace import (
@@ -251,6 +252,15 @@ def home(tmp_path: Path) -> Path:
         {"MARKETPLACE_ROLE_ARN": "arn:aws:iam::123456789012:role/seller", "MARKETPLACE_ROLE_EXTERNAL_ID": "x-1"},
         {"HTTP_PROXY": "http://127.0.0.1:1", "NO_PROXY": "elsewhere.example"},
         {"http_proxy": "http://127.0.0.1:1", "no_proxy": "elsewhere.example"},
+        {"HTTPS_PROXY": "http://127.0.0.1:1", "ALL_PROXY": "http://127.0.0.1:1"},
+        {"AWS_CA_BUNDLE": ""},
+        {"AWS_CA_BUNDLE": "/nowhere", "SSL_CERT_FILE": "/nowhere"},
+        {"REQUESTS_CA_BUNDLE": ""},
+        {"AWS_STS_REGIONAL_ENDPOINTS": "legacy", "MARKETPLACE_ROLE_ARN": "arn:aws:iam::123456789012:role/seller"},
+        {"AWS_MAX_ATTEMPTS": "9", "AWS_RETRY_MODE": "adaptive"},
+        {"AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/mine", "AWS_WEB_IDENTITY_TOKEN_FILE": "/nowhere"},
+        {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "http://127.0.0.1:1"},
+        {"AWS_REGION": "xx-nowhere-1"},
     ],
     ids=lambda variables: "+".join(variables) or "nothing",
 )
@@ -272,6 +282,17 @@ def test_no_environment_leads_to_aws_or_to_anybodys_credentials(
     assert (credentials.access_key, credentials.secret_key, credentials.token) == ("local", "local", None)
 
 
+def test_no_environment_asks_the_metadata_service_of_ec2(served_marketplace: RunningMarketplace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as metadata_service:
+        url = f"http://127.0.0.1:{metadata_service.getsockname()[1]}"
+        theirs = {"AWS_DEFAULTS_MODE": "auto", "AWS_EC2_METADATA_SERVICE_ENDPOINT": url}
+        with patch.dict(os.environ, served_marketplace.environment(theirs), clear=True):
+            AwsResolver(MarketplaceSettings.from_env()).resolve(served_marketplace.issue_token())
+        metadata_service.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            metadata_service.accept()
+
+
 def test_a_profile_in_code_leads_to_nobodys_credentials_either(
     home: Path, served_marketplace: RunningMarketplace
 ) -> None:
@@ -289,11 +310,18 @@ def test_what_a_host_sets_of_the_marketplace_stays(served_marketplace: RunningMa
         "MARKETPLACE_MAX_ATTEMPTS": "2",
         "MARKETPLACE_SIGNUP_URL": "/welcome",
         "AWS_DEFAULT_REGION": "eu-west-1",
+        "AWS_CA_BUNDLE": "/etc/authority.pem",
+        "AWS_DATA_PATH": "/models",
+        "AWS_ENDPOINT_URL": "http://127.0.0.1:4566",
         "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9000",
         "no_proxy": "db.example",
     }
     environment = served_marketplace.environment(theirs)
-    more = {"MARKETPLACE_PRODUCT_CODES": "mine,acmeanalytics,acmelegacy", "no_proxy": "db.example,127.0.0.1"}
+    more = {
+        "AWS_DATA_PATH": f"{BOTOCORE_ROOT}/data{os.pathsep}/models",
+        "MARKETPLACE_PRODUCT_CODES": "mine,acmeanalytics,acmelegacy",
+        "no_proxy": "db.example,127.0.0.1",
+    }
     assert environment.items() >= (theirs | more).items()
     assert environment["NO_PROXY"] == environment["no_proxy"]
     assert served_marketplace.environment(environment) == environment
@@ -320,6 +348,34 @@ def test_the_local_marketplace_is_gone_afterwards() -> None:
     address = urlsplit(running.url)
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection((str(address.hostname), address.port or 0))
+
+
+# uvicorn looks for a parser of HTTP when it starts; and the event loop needs three files more than the listener.
+STARTS_BADLY = {
+    "without a parser of HTTP": (
+        "sys.modules['h11'] = sys.modules['httptools'] = None\nwith run_local_marketplace(): print('it runs')",
+        "ModuleNotFoundError",
+    ),
+    "without a file for the event loop": (
+        "with run_local_marketplace(): pass\n"
+        "probe = socket.socket()\n"
+        "_, most = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (probe.fileno() + 1, most))\n"
+        "probe.close()\n"
+        "with run_local_marketplace(): print('it runs')",
+        "OSError: [Errno 24]",
+    ),
+}
+
+
+@pytest.mark.parametrize(("program", "error"), STARTS_BADLY.values(), ids=STARTS_BADLY.keys())
+def test_a_local_marketplace_that_does_not_start_says_why(program: str, error: str) -> None:
+    run = run_python(
+        f"import resource, socket, sys\nfrom starlette_marketplace.testing import run_local_marketplace\n{program}"
+    )
+    assert run.returncode == 1
+    assert run.stdout == ""
+    assert f"\n{error}" in run.stderr
 
 
 def run_python(program: str) -> subprocess.CompletedProcess[str]:

@@ -1,0 +1,25 @@
+"""What hosts test with: a resolver without AWS, made-up buyers, and the local marketplace on a socket.
+
+With pytest, the fixtures of `pytest_starlette_marketplace` are there by themselves.
+"""
+
+from .running import RunningMarketplace, run_local_marketplace
+from .stand_ins import (
+    Client,
+    CustomerFields,
+    FakeResolver,
+    add_registration,
+    make_customer,
+    registration_form,
+)
+
+__all__ = [
+    "Client",
+    "CustomerFields",
+    "FakeResolver",
+    "RunningMarketplace",
+    "add_registration",
+    "make_customer",
+    "registration_form",
+    "run_local_marketplace",
+]

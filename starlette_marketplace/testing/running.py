@@ -1,0 +1,119 @@
+"""The local marketplace on a socket, in the place of AWS."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from anyio.from_thread import start_blocking_portal
+
+from .environment import environment_of
+from .stand_ins import registration_form
+
+if TYPE_CHECKING:
+    from anyio.abc import TaskStatus
+
+    from ..local import LocalMarketplace, ResolveCall
+
+
+class RunningMarketplace:
+    """The local marketplace on a real socket of this machine.
+
+    Attributes:
+        url: Where it is, such as http://127.0.0.1:43567: the API for boto3, and the storefront for a browser.
+        marketplace: The ASGI app behind it, with everything that can be asked of it and set.
+    """
+
+    _SETTABLE = ("delay", "error_rate", "registration_url", "token_life")
+
+    def __init__(self, marketplace: LocalMarketplace, url: str) -> None:
+        self.url = url
+        self.marketplace = marketplace
+        self._at_first = {name: getattr(marketplace, name) for name in self._SETTABLE}
+
+    @property
+    def account_id(self) -> str:
+        """The AWS account of the buyer who is shopping, and whom the tokens stand for."""
+        return self.marketplace.buyer.account_id
+
+    @property
+    def resolve_calls(self) -> list[ResolveCall]:
+        """The ResolveCustomer calls so far, oldest first."""
+        return self.marketplace.resolve_calls
+
+    def issue_token(self, scenario: str = "new-product") -> str:
+        """Give a fresh registration token of the buyer who is shopping.
+
+        Raises:
+            ValueError: No scenario has this name.
+        """
+        return self.marketplace.issue_token(scenario)
+
+    def form(self, scenario: str = "new-product") -> dict[str, str]:
+        """Give the whole form that the buyer's browser posts to the landing URL, with a fresh registration token.
+
+        Raises:
+            ValueError: No scenario has this name.
+        """
+        from ..local import SCENARIOS
+
+        return registration_form(self.issue_token(scenario), free_trial=SCENARIOS[scenario].free_trial)
+
+    def environment(self, environ: Mapping[str, str] | None = None) -> dict[str, str]:
+        """The environment of a host that asks this marketplace, and never AWS Marketplace.
+
+        The `MARKETPLACE_*` variables that are there stay, and `MARKETPLACE_PRODUCT_CODES` gets the local marketplace's
+        added. What could lead boto3 to AWS Marketplace or to somebody's credentials goes; a role is assumed here, too.
+        Clients of other AWS services go where they went, with credentials that AWS refuses.
+
+        Args:
+            environ: The variables to begin with, `os.environ` when None.
+        """
+        return environment_of(self.url, os.environ if environ is None else environ)
+
+    def reset(self) -> None:
+        """Make it as if it had just started, with another buyer."""
+        self.marketplace.reset()
+        for name, value in self._at_first.items():
+            setattr(self.marketplace, name, value)
+
+
+@contextmanager
+def run_local_marketplace() -> Iterator[RunningMarketplace]:
+    """Run the local marketplace on a free port of the loopback interface, in a thread of its own.
+
+    Raises:
+        ImportError: The extra `local` is not installed.
+        Exception: Whatever kept the server from starting, as it is.
+    """
+    from ..local import LocalMarketplace  # First, as its error names the extra.
+
+    import uvicorn  # isort: skip
+
+    class Server(uvicorn.Server):
+        async def run_on(self, listener: socket.socket, *, task_status: TaskStatus[None]) -> None:
+            self._task_status = task_status
+            await self.serve(sockets=[listener])
+
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            self._task_status.started()
+
+    marketplace = LocalMarketplace()
+    config = uvicorn.Config(
+        marketplace, lifespan="off", ws="none", log_config=None, access_log=False, timeout_graceful_shutdown=1
+    )
+    server = Server(config)
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        start_blocking_portal("asyncio", name="starlette-marketplace-local") as portal,
+    ):
+        ended, _ = portal.start_task(server.run_on, listener)
+        try:
+            yield RunningMarketplace(marketplace, f"http://127.0.0.1:{listener.getsockname()[1]}")
+        finally:
+            server.should_exit = True
+            ended.result()
