@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _REGISTRATION_PATH = "/marketplace/register"
 
+# What a shell makes of a process that SIGPIPE has ended.
+_BROKEN_PIPE = 128 + 13
+
 _READY = """\
 The local marketplace is open: {address}
 Watch every call as it happens: {address}/activity
@@ -166,6 +169,11 @@ def _doctor(arguments: argparse.Namespace) -> int:
                 print(text, file=out, flush=True)
         except KeyboardInterrupt:
             return 130
+        except BrokenPipeError:
+            # Whoever read the output has left, as head does. What is still in the buffer may not fail again at exit.
+            with open(os.devnull, "w") as nowhere:
+                os.dup2(nowhere.fileno(), out.fileno())
+            return _BROKEN_PIPE
     return 0 if is_fine(findings) else 1
 
 

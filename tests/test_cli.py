@@ -213,6 +213,29 @@ def test_a_missing_extra_is_one_sentence(monkeypatch: pytest.MonkeyPatch, capsys
     )
 
 
+@pytest.mark.parametrize("arguments", [["doctor"], ["doctor", "--json"]])
+def test_who_leaves_before_reading_ends_the_command_quietly(tmp_path: Path, arguments: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        run = subprocess.run(
+            [str(COMMAND), *arguments], env={}, cwd=tmp_path, stdout=writing, stderr=subprocess.PIPE, check=False
+        )
+    finally:
+        os.close(writing)
+
+    # As of a process that SIGPIPE has ended.
+    assert (run.returncode, run.stderr) == (128 + signal.SIGPIPE, b"")
+
+
+def test_what_is_not_read_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nobody, monkeypatch.context() as patch:
+        patch.setattr(sys, "stdout", nobody)
+        assert main(["doctor"]) == 128 + signal.SIGPIPE
+
+
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         main(["--version"])

@@ -47,10 +47,12 @@ def examine(
         yield ok("settings", f"The settings {f'of {target}' if target else 'in the environment'} are valid.")
     unknown = list(unknown_variables(environ, all_are_ours=target is None))
     yield from unknown or [ok("variables", "No variable in the environment is misspelt.")]
+    signup_url = None
     if isinstance(settings, list):
         for check in (*TOPICS["Settings"][2:], *TOPICS["AWS"]):
             yield skipped(check, "The settings have to be valid first.")
     else:
+        signup_url = settings.signup_url
         yield from check_configuration(settings, url)
         yield from check_aws(settings, clock=clock, token=token, **limits)
-    yield from check_landing(url, token=token, **limits)
+    yield from check_landing(url, token=token, signup_url=signup_url, **limits)

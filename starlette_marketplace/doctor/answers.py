@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import ssl
 import urllib.error
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from .findings import Finding, problem, warning
+from .findings import Status
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +17,7 @@ class Answer:
     Attributes:
         status: The HTTP status.
         text: The beginning of the body.
-        location: Where a redirect leads, without the query.
+        location: Where a redirect leads, without the query; empty when that is no URL.
     """
 
     status: int
@@ -36,37 +35,56 @@ class Answer:
 
 
 _MEND = "Run doctor where the host runs, with its environment: its credentials are not those that were checked here."
-CODES: dict[str | None, tuple[Callable[[str, str, str], Finding], str, str]] = {
-    "CREDENTIALS": (problem, "the host has no AWS credentials, or AWS refuses them.", _MEND),
-    "ACCESS_DENIED": (problem, "the host may not call ResolveCustomer, or not assume its role.", _MEND),
-    "REGION": (problem, "the host has a region that is none.", _MEND),
-    "DISABLED_API": (problem, "ResolveCustomer is disabled in the host's region.", _MEND),
-    "SETTINGS": (problem, "a setting of the host makes no sense; its log says which.", _MEND),
-    "CONFIGURATION": (problem, "the AWS configuration of the host cannot be used; its log says more.", _MEND),
-    "AWS_UNAVAILABLE": (
-        problem,
-        "the host does not reach AWS, or AWS failed.",
-        "If it stays, let the host reach metering.marketplace.<region>.amazonaws.com; its log says more.",
+_REACH = "If it stays, let the host reach metering.marketplace.<region>.amazonaws.com; its log says more."
+_CHANGED = "A proxy or middleware changes Content-Type or compresses the body: let it through as it is."
+_ACCEPTED = "Look for endpoint_url and for a resolver of its own in the settings of the host: see endpoint."
+_OWN = "No error of this package has this code by itself: look into your hooks and your resolver."
+CODES: dict[str | None, tuple[Status, str, str]] = {
+    "INVALID_TOKEN": (Status.OK, "the host refuses it, as it should.", ""),
+    "EXPIRED_TOKEN": (
+        Status.WARNING,
+        "the host was told that the token has expired, and not that nobody knows it.",
+        "If something stands in for AWS there, it may say so; if not, look into the log of the host.",
     ),
-    "DEADLINE_EXCEEDED": (
-        problem,
-        "AWS did not answer the host in time.",
-        "If it stays, let the host reach metering.marketplace.<region>.amazonaws.com; its log says more.",
+    "PRODUCT_MISMATCH": (
+        Status.PROBLEM,
+        "it was taken for the token of a customer of another product, so it is not AWS that the host asks.",
+        _ACCEPTED,
     ),
-    "OVERLOADED": (warning, "too many buyers are waiting.", "Run doctor again in a minute."),
-    "THROTTLED": (warning, "AWS limits the rate of the host's calls.", "Run doctor again in a minute."),
+    "INCOMPLETE_ANSWER": (
+        Status.PROBLEM,
+        "it was accepted, without saying whose it is, so it is not AWS that the host asks.",
+        _ACCEPTED,
+    ),
+    "CREDENTIALS": (Status.PROBLEM, "the host has no AWS credentials, or AWS refuses them.", _MEND),
+    "ACCESS_DENIED": (Status.PROBLEM, "the host may not call ResolveCustomer, or not assume its role.", _MEND),
+    "REGION": (Status.PROBLEM, "the host has a region that is none.", _MEND),
+    "DISABLED_API": (Status.PROBLEM, "ResolveCustomer is disabled in the host's region.", _MEND),
+    "SETTINGS": (Status.PROBLEM, "a setting of the host makes no sense; its log says which.", _MEND),
+    "CONFIGURATION": (Status.PROBLEM, "the AWS configuration of the host cannot be used; its log says more.", _MEND),
+    "AWS_UNAVAILABLE": (Status.PROBLEM, "the host does not reach AWS, or AWS failed.", _REACH),
+    "DEADLINE_EXCEEDED": (Status.PROBLEM, "AWS did not answer the host in time.", _REACH),
+    "OVERLOADED": (Status.WARNING, "too many buyers are waiting.", "Run doctor again in a minute."),
+    "THROTTLED": (Status.WARNING, "AWS limits the rate of the host's calls.", "Run doctor again in a minute."),
     "MISSING_TOKEN": (
-        problem,
+        Status.PROBLEM,
         "the form came in without its fields.",
         "Something before this package has read the form: put MarketplaceMiddleware outside of it. Or a proxy drops "
         "the body.",
     ),
-    "UNSUPPORTED_MEDIA_TYPE": (
-        problem,
-        "the form came in as something else.",
-        "A proxy or middleware changes Content-Type or compresses the body: let it through as it is.",
+    "MALFORMED_REQUEST": (Status.PROBLEM, "the form came in changed, cut off or too late.", _CHANGED),
+    "UNSUPPORTED_MEDIA_TYPE": (Status.PROBLEM, "the form came in as something else.", _CHANGED),
+    "REQUEST_TOO_LARGE": (
+        Status.PROBLEM,
+        "the form is larger than max_body_size.",
+        "Leave max_body_size at its default; or a proxy or middleware adds to the body.",
     ),
+    "MARKETPLACE_ERROR": (Status.PROBLEM, "the host refuses it for a reason of its own.", _OWN),
+    "BAD_REQUEST": (Status.PROBLEM, "the host refuses the form for a reason of its own.", _OWN),
+    "BAD_TOKEN": (Status.WARNING, "the host refuses the token for a reason of its own.", _OWN),
+    "UNAVAILABLE": (Status.PROBLEM, "the host cannot tell, for a reason of its own.", _OWN),
 }
+"""What each code of our JSON errors says of the host that was sent a made-up token, and what to do."""
 
 
 def explain(answer: Answer, method: str) -> tuple[str, str]:
@@ -74,7 +92,7 @@ def explain(answer: Answer, method: str) -> tuple[str, str]:
     status, lower = answer.status, answer.text.lower()
     message = f"{method} is answered with {status}"
     if 300 <= status < 400:
-        message += f", a redirect to {answer.location}"
+        message += f", a redirect to {answer.location or 'what is no URL'}"
         if status in (307, 308):
             return f"{message}.", "Put the URL at its end into the listing, and run doctor with that one."
         return (

@@ -28,19 +28,19 @@ class Aws:
         settings: The settings, with time limits that a person can wait for.
         clock: The local time, aware.
         limit: Seconds for each check.
-        skews: By how much the local clock was ahead of AWS, at each answer that had a date.
+        skews: By how much the local clock was ahead at each answer that had a date, and what operation was answered.
     """
 
     settings: MarketplaceSettings
     clock: Clock
     limit: float
-    skews: list[timedelta] = field(default_factory=list)
+    skews: list[tuple[timedelta, str]] = field(default_factory=list)
 
-    def note_date(self, response: Mapping[str, Any]) -> None:
+    def note_date(self, response: Mapping[str, Any], operation: str) -> None:
         """Compare the clocks by what boto3 made of an answer, or of an error."""
         try:
             date = parsedate_to_datetime(response["ResponseMetadata"]["HTTPHeaders"]["date"])
-            self.skews.append(self.clock() - date)
+            self.skews.append((self.clock() - date, operation))
         except (KeyError, TypeError, ValueError):
             return
 
@@ -62,7 +62,7 @@ class Aws:
             raise setup_error_of(exc) from exc
 
     def _note_date_of(self, exc: BaseException | None) -> None:
-        self.note_date(getattr(exc, "response", {}))
+        self.note_date(getattr(exc, "response", {}), getattr(exc, "operation_name", ""))
 
 
 def is_aws(endpoint: str) -> bool:
@@ -71,13 +71,67 @@ def is_aws(endpoint: str) -> bool:
     return url.scheme == "https" and (url.hostname or "").endswith((".amazonaws.com", ".amazonaws.com.cn", ".api.aws"))
 
 
-def halves(error: errors.MarketplaceError) -> tuple[str, str]:
-    """What is wrong and what to do, of the text that the host's log would have."""
-    parts = re.fullmatch(r"(?P<wrong>.*\)|[^:]*): (?P<advice>.*)", str(error))
-    if parts is None:
-        return f"{error}.", "It may pass: run doctor again."
-    advice = parts["advice"]
-    return f"{parts['wrong']}.", f"{advice[0].upper()}{advice[1:]}."
+def host_of(endpoint: str) -> str:
+    """The host and port of an address, without what may hold a secret."""
+    return urlsplit(endpoint).netloc.rpartition("@")[2]
+
+
+def told(error: errors.MarketplaceError) -> tuple[str, str]:
+    """What is wrong and what to do, by the kind of the error: its text is for the log of the host."""
+    is_answer, reason = _response_of(error) is not None, reason_of(error)
+    match error:
+        case errors.SettingsError():
+            return f"{error.__cause__}.", "Set profile_name to a profile of the AWS configuration files."
+        case errors.RegionError():
+            return "The AWS region is not the name of one.", "Set region_name, such as us-east-1."
+        case errors.CredentialsError() if is_answer:
+            return f"AWS refuses the credentials ({reason}).", "Renew or correct them, and see clock."
+        case errors.CredentialsError():
+            return f"No AWS credentials could be had ({reason}).", "Renew or correct them."
+        case errors.AccessDeniedError():
+            return f"AWS does not allow the call ({reason}).", "Allow it in a policy of the host's own identity."
+        case errors.DisabledApiError():
+            return f"ResolveCustomer is disabled in this region ({reason}).", "Change region_name."
+        case errors.ConfigurationError():
+            return f"The AWS configuration cannot be used ({reason}).", "Correct it."
+    if is_answer:
+        return (
+            f"AWS failed, or what answers in its place ({reason}).",
+            "It may pass: run doctor again. If not, check endpoint_url and the proxies on the way, and see the AWS "
+            "Health Dashboard.",
+        )
+    return (
+        f"There was no answer of AWS that can be used ({reason}).",
+        "It may pass: run doctor again. If not, check the network, the proxies on the way, region_name and "
+        "endpoint_url.",
+    )
+
+
+def reason_of(error: errors.MarketplaceError) -> str:
+    """What led to an error, in few words and without a secret."""
+    code, response = code_of(error), _response_of(error)
+    if isinstance(error.__cause__, TimeoutError):
+        return "it took too long"
+    if response is None:
+        return code
+    operation = getattr(error.__cause__, "operation_name", "")
+    return f"{operation}: {code}, HTTP {response['ResponseMetadata']['HTTPStatusCode']}"
+
+
+def code_of(error: errors.MarketplaceError) -> str:
+    """The code that AWS gave, or else the name of botocore's error."""
+    cause = error.__cause__
+    if cause is None:
+        return "an answer that cannot be read"
+    response = _response_of(error)
+    code = type(cause).__name__ if response is None else response["Error"].get("Code") or ""
+    # What stands in for AWS may quote the request, with its signature, wherever it likes.
+    return code if re.fullmatch("[A-Za-z0-9.]{1,64}", code) else "a code that cannot be read"
+
+
+def _response_of(error: errors.MarketplaceError) -> Any:
+    # Some errors of connections have the attribute too, without an answer in it.
+    return getattr(error.__cause__, "response", None)
 
 
 def utc_now() -> datetime:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from .. import errors
 from ..customer import masked
 from ..resolver import AwsResolver, make_sessions
-from .aws import Aws, halves, is_aws
+from .aws import Aws, code_of, is_aws, reason_of, told
 from .findings import Finding, Status, ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from botocore.session import Session
 
-_REFUSED = "AWS does not accept the credentials"
 _ALLOW = '{"Effect": "Allow", "Action": "aws-marketplace:ResolveCustomer", "Resource": "*"}'
 _SOURCES = {
     "env": "the environment",
@@ -30,6 +29,7 @@ _SOURCES = {
     "sso": "AWS IAM Identity Center (SSO)",
     "login": "aws login",
 }
+_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
 
 def check_calls(aws: Aws, own: Session, region: str, endpoint: str, token: str) -> Iterator[Finding]:
@@ -44,12 +44,17 @@ def check_calls(aws: Aws, own: Session, region: str, endpoint: str, token: str) 
     if found.status is Status.PROBLEM:
         yield from _skip_calls("account", "permission", reason="There are no credentials of the role to ask with.")
         return
-    found = _check_account(aws, caller, region, endpoint)
-    yield found
-    if found.message.startswith(_REFUSED):
-        yield from _skip_calls("permission", reason=f"{_REFUSED}.")
-    else:
-        yield _check_permission(aws, token, endpoint)
+    try:
+        yield _check_account(aws, caller, region, endpoint)
+    except errors.CredentialsError as error:
+        yield problem(
+            "account",
+            f"AWS does not accept the credentials ({reason_of(error)}).",
+            "Renew or correct them; a wrong clock makes for this too: see clock.",
+        )
+        yield skipped("permission", "AWS does not accept the credentials.")
+        return
+    yield _check_permission(aws, token, endpoint)
 
 
 def _skip_calls(*checks: str, reason: str) -> Iterator[Finding]:
@@ -61,13 +66,21 @@ def _check_credentials(aws: Aws, session: Session) -> Finding:
         credentials = aws.ask(session.get_credentials)
         frozen = aws.ask(credentials.get_frozen_credentials) if credentials else None
     except errors.MarketplaceError as error:
-        return problem("credentials", *halves(error))
+        return problem("credentials", *told(error))
     if frozen is None:
         return problem(
             "credentials",
             "No AWS credentials were found.",
             "Give the host a role of the seller account, or name a profile in profile_name. In a container, run doctor "
             "in the container.",
+        )
+    spoilt = [name for name in _VARIABLES if _is_spoilt(name)] if credentials.method == "env" else []
+    if spoilt:
+        return problem(
+            "credentials",
+            f"{' and '.join(spoilt)} {'has' if len(spoilt) == 1 else 'have'} white space inside or at an end, and no "
+            "key of AWS has: calls fail before they are sent, or AWS refuses them.",
+            "Take it out. A secret that was made of a file often ends in a newline.",
         )
     if frozen.access_key.startswith("ASIA") and not frozen.token:
         return problem(
@@ -82,6 +95,14 @@ def _check_credentials(aws: Aws, session: Session) -> Finding:
     return ok("credentials", f"AWS credentials come from {source}{key}.")
 
 
+def _is_spoilt(variable: str) -> bool:
+    value = os.environ.get(variable, "")
+    if variable.endswith("_TOKEN"):
+        # It is a header by itself, and what carries a header takes the blanks around it off.
+        value = value.strip(" \t")
+    return any(character.isspace() for character in value)
+
+
 def _check_role(aws: Aws, own: Session) -> tuple[Session, Finding]:
     """The session that calls AWS Marketplace, and what was found of the role in it."""
     check, role_arn = "role", aws.settings.role_arn
@@ -92,7 +113,7 @@ def _check_role(aws: Aws, own: Session) -> tuple[Session, Finding]:
         _, caller, _ = aws.ask(lambda: make_sessions(aws.settings))
         aws.ask(lambda: caller.get_credentials().get_frozen_credentials())
     except errors.MarketplaceError as error:
-        message, advice = halves(error)
+        message, advice = told(error)
         if isinstance(error, errors.AccessDeniedError):
             advice = (
                 "The trust policy of the role must name the host's own identity and allow it sts:AssumeRole; that "
@@ -111,20 +132,16 @@ def _check_account(aws: Aws, caller: Session, region: str, endpoint: str) -> Fin
             return skipped(check, "Only the calls to AWS Marketplace go elsewhere, so AWS's own STS was not asked.")
         answer = aws.ask(sts.get_caller_identity)
         account, who = answer.get("Account", ""), answer.get("Arn", "").split(":", 5)[-1]
-    except errors.CredentialsError as error:
-        return problem(
-            check,
-            f"{_REFUSED} ({_reason(error)}).",
-            "Renew or correct them; a wrong clock makes for this too: see clock.",
-        )
+    except errors.CredentialsError:
+        raise
     except errors.MarketplaceError as error:
         return warning(
             check,
-            f"STS did not say whose account it is ({_reason(error)}).",
+            f"STS did not say whose account it is ({reason_of(error)}).",
             "Let GetCallerIdentity of STS through, or make sure by yourself that it is the account that published the "
             "product.",
         )
-    aws.note_date(answer)
+    aws.note_date(answer, "GetCallerIdentity")
     if not account:
         return warning(check, "STS did not say whose account it is.", "See endpoint: is it AWS that answers?")
     if expected is None:
@@ -149,34 +166,25 @@ def _check_permission(aws: Aws, token: str, endpoint: str) -> Finding:
     check = "permission"
     try:
         aws.ask(lambda: AwsResolver(aws.settings).resolve(token))
-    except errors.InvalidTokenError as error:
-        code = _reason(error)
-        if code != "InvalidTokenException":
-            return warning(
-                check,
-                f"AWS answered a made-up token with {code}, which does not prove the permission.",
-                "Look whether a buyer with a real token gets through.",
-            )
-        if not is_aws(endpoint):
-            return ok(check, "What stands in for AWS refused a made-up token, which proves nothing of AWS.")
-        return ok(
-            check,
-            "AWS answered a made-up token with InvalidTokenException: the signature, the permission and the region are "
-            "right.",
-        )
+    except errors.TokenError as error:
+        return _judge_refusal(code_of(error), endpoint)
     except errors.AccessDeniedError as error:
-        message, _ = halves(error)
         return problem(
             check,
-            message,
+            f"The credentials may not resolve customers ({reason_of(error)}).",
             f"Attach a policy with this statement: {_ALLOW}. If one is there, look for a permissions boundary or a "
             "service control policy that denies it.",
         )
     except errors.ThrottledError as error:
-        message, _ = halves(error)
-        return warning(check, message, "AWS knows the credentials; run doctor again in a minute for the rest.")
+        return warning(
+            check,
+            f"AWS limits the rate of the calls ({reason_of(error)}).",
+            "AWS knows the credentials; run doctor again in a minute for the rest.",
+        )
+    except errors.IncompleteAnswerError:
+        pass  # An answer that is not an error, and so as good as that of a customer.
     except errors.MarketplaceError as error:
-        return problem(check, *halves(error))
+        return problem(check, *told(error))
     return problem(
         check,
         "A made-up token was taken for that of a customer, so it is not AWS that answers.",
@@ -184,32 +192,18 @@ def _check_permission(aws: Aws, token: str, endpoint: str) -> Finding:
     )
 
 
-def check_clock(skews: list[timedelta]) -> Finding:
-    """By how much the clock is wrong."""
-    check = "clock"
-    if not skews:
-        return skipped(check, "AWS gave no answer to compare the clock with.")
-    skew = min(skews, key=abs)
-    seconds = round(abs(skew.total_seconds()))
-    direction = "ahead of" if skew > timedelta() else "behind"
-    if seconds > 300:
-        return problem(
-            check,
-            f"The clock of this machine is {seconds} seconds {direction} that of AWS, which refuses signatures "
-            "that are over 5 minutes off.",
-            "Set the clock, and keep it by NTP (chrony, systemd-timesyncd).",
-        )
-    if seconds > 60:
+def _judge_refusal(code: str, endpoint: str) -> Finding:
+    check = "permission"
+    if not is_aws(endpoint):
+        return ok(check, "What stands in for AWS refused a made-up token, which proves nothing of AWS.")
+    if code != "InvalidTokenException":
         return warning(
             check,
-            f"The clock of this machine is {seconds} seconds {direction} that of AWS; from 5 minutes on AWS refuses "
-            "every call.",
-            "Keep the clock by NTP (chrony, systemd-timesyncd).",
+            f"AWS answered a made-up token with {code}, which does not prove the permission.",
+            "Look whether a buyer with a real token gets through.",
         )
-    return ok(check, "The clock of this machine agrees with that of AWS.")
-
-
-def _reason(error: errors.MarketplaceError) -> str:
-    cause = error.__cause__
-    response = getattr(cause, "response", None)
-    return response["Error"]["Code"] if response else type(cause).__name__
+    return ok(
+        check,
+        "AWS answered a made-up token with InvalidTokenException: the signature, the permission and the region are "
+        "right.",
+    )

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from .. import errors
 from ..resolver import has_metering, make_sessions
-from .aws import Aws, Clock, halves, is_aws
-from .calls import check_calls, check_clock
+from .aws import Aws, Clock, host_of, is_aws, told
+from .calls import check_calls
 from .findings import TOPICS, Finding, ok, problem, skipped, warning
 
 if TYPE_CHECKING:
@@ -30,42 +30,55 @@ def check_aws(settings: MarketplaceSettings, *, clock: Clock, token: str, limit:
         token: A registration token that AWS cannot know.
         limit: Seconds for each check.
     """
-    bounded = replace(
+    aws = Aws(bounded(settings), clock, limit)
+    try:
+        # Without the role for now: to make its session, botocore would look for credentials.
+        own, _, region = aws.ask(lambda: make_sessions(replace(aws.settings, role_arn=None, role_external_id=None)))
+        metering = aws.ask(lambda: _unsigned_client(own, "meteringmarketplace", region, settings.endpoint_url))
+    except errors.MarketplaceError as error:
+        is_region = isinstance(error, errors.RegionError)
+        check = "region" if is_region else "aws_config"
+        if is_region:
+            yield ok("aws_config", _config_sentence(settings))
+        yield problem(check, *told(error))
+        names = TOPICS["AWS"]
+        for later in names[names.index(check) + 1 :]:
+            yield skipped(later, f"See {check}.")
+        return
+    yield ok("aws_config", _config_sentence(settings))
+    endpoint = metering.meta.endpoint_url
+    yield _check_region(own, region, endpoint)
+    yield _check_botocore(metering)
+    yield _check_endpoint(endpoint)
+    yield from check_calls(aws, own, region, endpoint, token)
+    yield _check_clock(aws, endpoint, _sts_endpoint(aws, own, region))
+
+
+def bounded(settings: MarketplaceSettings) -> MarketplaceSettings:
+    """The settings, with time limits that a person can wait for."""
+    return replace(
         settings,
         connect_timeout=min(settings.connect_timeout, 5.0),
         read_timeout=min(settings.read_timeout, 10.0),
         max_attempts=min(settings.max_attempts, 3),
     )
-    aws = Aws(bounded, clock, limit)
-    try:
-        # Without the role for now: to make its session, botocore would look for credentials.
-        own, _, region = aws.ask(lambda: make_sessions(replace(bounded, role_arn=None, role_external_id=None)))
-        metering = aws.ask(lambda: _unsigned_client(own, region, bounded.endpoint_url))
-    except errors.MarketplaceError as error:
-        is_region = isinstance(error, errors.RegionError)
-        check = "region" if is_region else "aws_config"
-        if is_region:
-            yield ok("aws_config", _config_sentence(bounded))
-        yield problem(check, *halves(error))
-        names = TOPICS["AWS"]
-        for later in names[names.index(check) + 1 :]:
-            yield skipped(later, f"See {check}.")
-        return
-    yield ok("aws_config", _config_sentence(bounded))
-    yield _check_region(own, region, metering.meta.endpoint_url)
-    yield _check_botocore(metering)
-    yield _check_endpoint(metering.meta.endpoint_url)
-    yield from check_calls(aws, own, region, metering.meta.endpoint_url, token)
-    yield check_clock(aws.skews)
 
 
-def _unsigned_client(session: Session, region: str, endpoint_url: str | None) -> Any:
+def _unsigned_client(session: Session, service: str, region: str, endpoint_url: str | None = None) -> Any:
     import botocore
     from botocore.config import Config
 
     # Unsigned, and so without looking for credentials: it is not called.
     config = Config(signature_version=botocore.UNSIGNED)
-    return session.create_client("meteringmarketplace", region_name=region, endpoint_url=endpoint_url, config=config)
+    return session.create_client(service, region_name=region, endpoint_url=endpoint_url, config=config)
+
+
+def _sts_endpoint(aws: Aws, session: Session, region: str) -> str:
+    try:
+        endpoint: str = aws.ask(lambda: _unsigned_client(session, "sts", region)).meta.endpoint_url
+    except errors.MarketplaceError:
+        return ""  # An address that is none; see account.
+    return endpoint
 
 
 def _config_sentence(settings: MarketplaceSettings) -> str:
@@ -105,7 +118,7 @@ def _check_botocore(metering: Any) -> Finding:
 
 
 def _check_endpoint(endpoint: str) -> Finding:
-    host = urlsplit(endpoint).netloc.rpartition("@")[2]
+    host = host_of(endpoint)
     if is_aws(endpoint):
         return ok("endpoint", f"The calls go to {host}.")
     return warning(
@@ -113,4 +126,24 @@ def _check_endpoint(endpoint: str) -> Finding:
         f"The calls go to {host}, which is not AWS over HTTPS: what it says proves nothing about buyers.",
         "Outside of tests, remove endpoint_url, AWS_ENDPOINT_URL_MARKETPLACE_METERING, AWS_ENDPOINT_URL, and "
         "endpoint_url in the AWS configuration files.",
+    )
+
+
+def _check_clock(aws: Aws, metering: str, sts: str) -> Finding:
+    check = "clock"
+    if not aws.skews:
+        return skipped(check, "Nothing gave an answer to compare the clock with.")
+    # An answer may come late, or out of a cache: the one with the least skew says most of the clock.
+    skew, operation = min(aws.skews, key=lambda noted: abs(noted[0]))
+    endpoint = metering if operation == "ResolveCustomer" else sts
+    whose = "AWS" if is_aws(endpoint) else f"{host_of(endpoint)}, which is not AWS"
+    seconds = round(abs(skew.total_seconds()))
+    if seconds <= 60:
+        return ok(check, f"The clock of this machine agrees with that of {whose}.")
+    direction = "ahead of" if skew > timedelta() else "behind"
+    return (problem if seconds > 300 else warning)(
+        check,
+        f"The clock of this machine is {seconds} seconds {direction} that of {whose}; AWS refuses signatures that are "
+        "over 5 minutes off.",
+        "Set the clock, and keep it by NTP (chrony, systemd-timesyncd).",
     )

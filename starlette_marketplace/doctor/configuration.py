@@ -8,14 +8,18 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from ..settings import MarketplaceSettings
-from .findings import Finding, ok, problem, warning
+from .findings import Finding, ok, problem, skipped, warning
 
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 # Nothing shorter: in a random key of 43 characters, four given letters turn up once in some ten thousand keys.
 _PLACEHOLDERS = re.compile(
     "change.?me|secret|example|password|passwort|placeholder|replace|insecure|default|sample|your[-_ ]|"
     "never[-_ ]use|demo[-_ ]|test[-_ ]|dummy[-_ ]|qwerty|letmein|foobar",
     re.IGNORECASE,
 )
+_WORD = "(?=[A-Za-z]*[AEIOUYaeiouy])[A-Z]?[a-z]*"
+_WORDS = re.compile(f"{_WORD}([-_ .,]+{_WORD})+")
+_MIN_LENGTH = 32
 _MIN_VARIETY = 8
 _NEW_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
 
@@ -30,7 +34,10 @@ def check_configuration(settings: MarketplaceSettings, url: str | None) -> Itera
     yield _check_secret_key(settings)
     yield _check_product_codes(settings.product_codes)
     yield _check_https_only(settings.https_only)
-    yield _check_session_domain(settings.session_domain, url)
+    host = urlsplit(url).hostname if url else None
+    domain = None if settings.session_domain is None else settings.session_domain.removeprefix(".").lower()
+    yield _check_session_domain(domain, host)
+    yield _check_signup_url(settings, domain, host)
     # AWS asks for support contacts on the signup page, which is the host's own: so this is no more than a remark.
     if settings.support_url:
         yield ok("support_url", f"Buyers who get stuck are sent to {settings.support_url}.")
@@ -56,22 +63,32 @@ def _check_secret_key(settings: MarketplaceSettings) -> Finding:
             "The same key is more than once in secret_key and secret_key_fallbacks.",
             "Put the new key into secret_key and the one before it into secret_key_fallbacks, or leave the latter out.",
         )
-    return ok(check, f"secret_key has {len(settings.secret_key)} characters and looks random.")
+    return ok(check, f"secret_key has {len(settings.secret_key)} characters, and nothing speaks against it.")
 
 
 def _weakness(key: str) -> str | None:
-    """Why a key is not random; never a part of it."""
-    steps = [abs(ord(one) - ord(other)) for one, other in itertools.pairwise(key)]
-    if len(set(key)) < _MIN_VARIETY:
-        return f"it has only {len(set(key))} different characters"
-    if key in (key + key)[1:-1]:
+    """Why a key is not random, as far as it shows; never a part of it."""
+    # Something random with a word before it, such as the name of an environment, is as good as without.
+    rest = max(_PLACEHOLDERS.split(key), key=len)
+    steps = [abs(ord(one) - ord(other)) for one, other in itertools.pairwise(rest)]
+    if len(rest) < _MIN_LENGTH:
+        return "it has the words of a placeholder"
+    if len(set(rest)) < _MIN_VARIETY:
+        return f"it has only {len(set(rest))} different characters"
+    if _repeats_itself(rest):
         return "it repeats itself"
     # Of half the steps, one random key in fifty thousand is made: 32 hexadecimal digits have few characters.
     if sum(step <= 1 for step in steps) > len(steps) * 2 / 3:
         return "its characters follow one another"
-    if _PLACEHOLDERS.search(key):
-        return "it has the words of a placeholder"
+    if _WORDS.fullmatch(rest):
+        return "it is made of words"
     return None
+
+
+def _repeats_itself(key: str) -> bool:
+    """Whether a part is there at least twice in a row, from end to end, but for a few changes."""
+    pairs = (list(zip(key, key[period:], strict=False)) for period in range(1, len(key) // 2 + 1))
+    return any(sum(one == other for one, other in pair) > len(pair) * 2 / 3 for pair in pairs)
 
 
 def _check_product_codes(product_codes: tuple[str, ...] | str) -> Finding:
@@ -102,17 +119,58 @@ def _check_https_only(https_only: bool) -> Finding:
     )
 
 
-def _check_session_domain(session_domain: str | None, url: str | None) -> Finding:
+def _check_session_domain(domain: str | None, host: str | None) -> Finding:
     check = "session_domain"
-    if session_domain is None:
+    if domain is None:
         return ok(check, "Registration cookies stay with the one host that sets them.")
-    domain = session_domain.removeprefix(".").lower()
-    host = urlsplit(url).hostname if url else None
-    if host and not f".{host}".endswith(f".{domain}"):
+    if "." not in domain.strip("."):
         return problem(
             check,
-            f"session_domain {session_domain} does not cover {host}: browsers refuse the cookie, and no registration "
-            "is there on the signup page.",
+            f"session_domain {domain} has no dot inside, and browsers share no cookie among all hosts of a top-level "
+            "domain.",
+            "Leave session_domain out, or set it to a domain of your own, such as example.com.",
+        )
+    if host and not _covers(domain, host):
+        return problem(
+            check,
+            f"session_domain {domain} does not cover {host}: browsers refuse the cookie, and no registration is there "
+            "on the signup page.",
             f"Leave session_domain out, or set it to {host} or a domain above it.",
         )
-    return ok(check, f"Registration cookies are shared with all of {domain}: each host there can set one.")
+    # Which domains are public suffixes is a long list that changes, and browsers have it.
+    return ok(
+        check,
+        f"Registration cookies are shared with all of {domain}, and each host there can set one; not so if it is a "
+        "public suffix, such as co.uk.",
+    )
+
+
+def _check_signup_url(settings: MarketplaceSettings, domain: str | None, host: str | None) -> Finding:
+    """Whether the cookie that the landing URL sets gets to where buyers go next."""
+    check, parts = "signup_url", urlsplit(settings.signup_url)
+    if not parts.netloc:
+        return ok(check, f"Buyers go on to {parts.path} of the same host.")
+    signup = parts.hostname or ""
+    if settings.https_only and parts.scheme == "http" and signup not in LOOPBACK:
+        return problem(
+            check,
+            f"signup_url is plain http on {signup}, where browsers send no cookie that is for HTTPS only: buyers "
+            "arrive without their registration.",
+            "Set signup_url to the https URL.",
+        )
+    reaches = _covers(domain, signup) if domain else host == signup
+    if reaches:
+        return ok(check, f"Buyers go on to {signup}, and so do registration cookies.")
+    if domain is None and host is None:
+        return skipped(check, f"Buyers go on to {signup}. With --url it can be told whether cookies do.")
+    return problem(
+        check,
+        f"signup_url is on {signup}, and registration cookies stay with {domain or host}: buyers arrive without "
+        "their registration.",
+        "Set signup_url to a path of the host that AWS Marketplace sends buyers to, or session_domain to a domain of "
+        "yours that is above both hosts.",
+    )
+
+
+def _covers(domain: str, host: str) -> bool:
+    return f".{host}".endswith(f".{domain}")

@@ -17,6 +17,7 @@ TOPICS = {
         "product_codes",
         "https_only",
         "session_domain",
+        "signup_url",
         "support_url",
     ),
     "AWS": (

@@ -23,6 +23,7 @@ _NAMES = [field.name for field in fields(MarketplaceSettings)]
 # What Kubernetes puts into every container of a namespace with a service named "marketplace".
 _OF_KUBERNETES = re.compile(r"MARKETPLACE_(SERVICE_(HOST|PORT(_\w+)?)|PORT(_\d+_(TCP|UDP|SCTP)(_\w+)?)?)")
 _REQUIRED: dict[str, str] = {"secret_key": "-" * 32, "product_codes": "*"}
+_NEEDS = {"role_external_id": "role_arn"}
 _EXPECTED = "settings, a Marketplace, or a function without arguments that gives one of them"
 
 
@@ -31,14 +32,14 @@ def settings_from_env(environ: Mapping[str, str]) -> MarketplaceSettings | list[
     try:
         return MarketplaceSettings.from_env(environ)
     except SettingsError as exc:
-        whole = problem("settings", *_halves(str(exc), "the environment of the host"))
-    if not any(environ.get(_PREFIX + name.upper()) for name in _NAMES):
+        whole = problem("settings", f"{exc}.", "Correct the environment of the host.")
+    if not any(environ.get(_variable(name)) for name in _NAMES):
         return [
             problem(
                 "settings",
                 f"No variable of the environment begins with {_PREFIX}.",
                 "Run doctor with the environment of the host, such as in its container, or name what has its settings "
-                f"with --settings. Required are {' and '.join(_PREFIX + name.upper() for name in _REQUIRED)}.",
+                f"with --settings. Required are {' and '.join(map(_variable, _REQUIRED))}.",
             )
         ]
     return list(_mistakes(environ)) or [whole]
@@ -48,14 +49,18 @@ def settings_from(target: str) -> MarketplaceSettings | list[Finding]:
     """The settings that `module:attribute` names; the current folder is importable."""
     module, _, attribute = target.partition(":")
     sys.path.insert(0, str(Path.cwd()))
+    code = f"import {module}"
     try:
-        named = operator.attrgetter(attribute)(importlib.import_module(module))
+        imported = importlib.import_module(module)
+        code += f"; {module}.{attribute}"
+        named = operator.attrgetter(attribute)(imported)
         if _is_called_with_nothing(named):
+            code += "()"
             named = named()
     except SettingsError as exc:
-        return [problem("settings", *_halves(str(exc), target))]
+        return [problem("settings", f"{exc}.", f"Correct {target}.")]
     except (Exception, SystemExit) as exc:  # noqa: BLE001 - whatever the host's own code raises.
-        return [_not_had(target, exc)]
+        return [_not_had(target, code, exc)]
     if isinstance(named, Marketplace):
         named = named.settings
     if isinstance(named, MarketplaceSettings):
@@ -73,7 +78,7 @@ def unknown_variables(environ: Mapping[str, str], *, all_are_ours: bool) -> Iter
         environ: The variables.
         all_are_ours: Whether all with our prefix are meant for us; else only those that are nearly one of ours.
     """
-    known = [_PREFIX + name.upper() for name in _NAMES]
+    known = [_variable(name) for name in _NAMES]
     for name in sorted(environ):
         if not name.startswith(_PREFIX) or name in known or _OF_KUBERNETES.fullmatch(name):
             continue
@@ -96,29 +101,36 @@ def _is_called_with_nothing(named: object) -> bool:
 
 def _mistakes(environ: Mapping[str, str]) -> Iterator[Finding]:
     # One setting at a time, so that all mistakes are found in one run.
+    wrong = set()
     for name in _NAMES:
-        variables = [_PREFIX + part.upper() for part in (name, *(["role_arn"] if name == "role_external_id" else []))]
-        alone = {variable: environ[variable] for variable in variables if variable in environ}
-        others = {other: value for other, value in _REQUIRED.items() if other != name}
-        try:
-            MarketplaceSettings.from_env(alone, **others)
-        except SettingsError as exc:
-            if name == "role_external_id" and "role_external_id" not in str(exc):
-                continue
-            sentence = str(exc).partition(" (in the environment")[0]
-            if environ.get(variables[0]):
-                yield problem("settings", *_halves(sentence, f"{variables[0]} in the environment of the host"))
-            else:
-                yield problem("settings", f"{variables[0]} is not set.", f"{sentence}.")
+        needed = _NEEDS.get(name, name)
+        sentence = None if needed in wrong else _mistake(environ, name, needed)
+        if sentence is None:
+            continue
+        wrong.add(name)
+        variable = _variable(name)
+        if environ.get(variable):
+            yield problem("settings", f"{sentence}.", f"Correct {variable} in the environment of the host.")
+        else:
+            yield problem("settings", f"{variable} is not set.", f"{sentence}.")
 
 
-def _halves(sentence: str, place: str) -> tuple[str, str]:
-    """What is wrong and what to do, of a sentence of `SettingsError`."""
-    wrong, _, advice = sentence.partition(": ")
-    return f"{wrong}.", f"Correct {place}{f': {advice}' if advice else ''}."
+def _mistake(environ: Mapping[str, str], name: str, needed: str) -> str | None:
+    """What is wrong with one setting, beside the one that it needs and right ones for those that are required."""
+    alone = {_variable(each): environ.get(_variable(each), "") for each in (name, needed)}
+    others = {other: value for other, value in _REQUIRED.items() if other != name}
+    try:
+        MarketplaceSettings.from_env(alone, **others)
+    except SettingsError as exc:
+        return str(exc).removesuffix(f" (in the environment the names begin with {_PREFIX})")
+    return None
 
 
-def _not_had(target: str, exc: BaseException) -> Finding:
+def _variable(name: str) -> str:
+    return _PREFIX + name.upper()
+
+
+def _not_had(target: str, code: str, exc: BaseException) -> Finding:
     # Not the text of the exception: settings libraries quote the settings in it, with the key among them.
     module, _, attribute = target.partition(":")
     if isinstance(exc, ModuleNotFoundError):
@@ -134,7 +146,7 @@ def _not_had(target: str, exc: BaseException) -> Finding:
     return problem(
         "settings",
         f"{target} cannot be had: {type(exc).__name__}{where}.",
-        f"Run python -c 'import {module}' to see the whole error; its text may quote a secret, and is not shown here.",
+        f"Run python -c '{code}' to see the whole error; its text may quote a secret, and is not shown here.",
     )
 
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import http.client
-import urllib.error
+import re
 import urllib.request
 from collections.abc import Iterator
-from email.message import Message
-from typing import IO
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from .._version import __version__
 from .answers import CODES, Answer, explain, explain_failure, is_wrong_host
+from .configuration import LOOPBACK
 from .findings import Finding, ok, problem, skipped, warning
 from .patience import within
 
 _LIMIT = 15.0
 _TOKEN_FIELD = "x-amzn-marketplace-token"  # noqa: S105 - the name of the field, not a token.
 _MAX_BODY = 65_536
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_LOGIN = re.compile(r"(log|sign)[-_]?in(?![a-z])|\b(o?auth2?|authorize|sso|saml2?)\b", re.IGNORECASE)
 _TITLE = "<title>Set up your account from AWS Marketplace</title>"
 _HEADERS = {"User-Agent": f"starlette-marketplace-doctor/{__version__}"}
 # As the browser of a buyer sends it, who comes from another site. `Origin` may be null there.
@@ -32,19 +31,15 @@ _FORM_HEADERS = {
 }
 
 
-class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    def redirect_request(
-        self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: Message, newurl: str
-    ) -> None:
-        return None
-
-
-def check_landing(url: str | None, *, token: str, limit: float = _LIMIT) -> Iterator[Finding]:
+def check_landing(
+    url: str | None, *, token: str, signup_url: str | None = None, limit: float = _LIMIT
+) -> Iterator[Finding]:
     """What answers at the landing URL.
 
     Args:
         url: The URL; None skips it all.
         token: A registration token that AWS cannot know.
+        signup_url: Where buyers go next, if it is known.
         limit: Seconds for each request.
     """
     requests = ("landing_get", "landing_head", "landing_post")
@@ -58,16 +53,16 @@ def check_landing(url: str | None, *, token: str, limit: float = _LIMIT) -> Iter
         yield from (skipped(check, "See landing_get.") for check in requests[1:])
         return
     head = _fetch(url, "HEAD", limit)
-    yield _judge_head(head) if isinstance(head, Answer) else problem("landing_head", *head)
+    yield _judge_head(head, got) if isinstance(head, Answer) else problem("landing_head", *head)
     posted = _fetch(url, "POST", limit, urlencode({_TOKEN_FIELD: token}).encode())
-    yield _judge_post(posted) if isinstance(posted, Answer) else problem("landing_post", *posted)
+    yield _judge_post(posted, got, signup_url) if isinstance(posted, Answer) else problem("landing_post", *posted)
 
 
 def _check_url(url: str) -> Finding:
     parts, url = urlsplit(url), without_secrets(url)
     if parts.scheme == "https":
         return ok("landing_url", f"{url} is HTTPS.")
-    if parts.hostname in _LOOPBACK:
+    if parts.hostname in LOOPBACK:
         return warning(
             "landing_url",
             f"{url} is on this machine and not HTTPS.",
@@ -91,16 +86,22 @@ def _fetch(url: str, method: str, limit: float, body: bytes | None = None) -> An
 
 
 def _send(request: urllib.request.Request, limit: float) -> Answer:
-    # A redirect is an answer to look at, not to follow: the form would go to a place that nobody named.
-    opener = urllib.request.build_opener(_NoRedirect)
-    try:
-        response = opener.open(request, timeout=limit)
-    except urllib.error.HTTPError as error:
-        response = error
-    with response:
+    # Without the handlers of errors and redirects: each answer is to be looked at, and none followed. The form would go
+    # to a place that nobody named.
+    opener = urllib.request.OpenerDirector()
+    for handler in (urllib.request.ProxyHandler(), urllib.request.HTTPHandler(), urllib.request.HTTPSHandler()):
+        opener.add_handler(handler)
+    with opener.open(request, timeout=limit) as response:
         text = response.read(_MAX_BODY).decode("utf-8", "replace")
-        location = urljoin(request.full_url, response.headers.get("Location", ""))
-    return Answer(response.status, text, without_secrets(location))
+        location = response.headers.get("Location", "")
+    return Answer(response.status, text, _absolute(request.full_url, location))
+
+
+def _absolute(base: str, location: str) -> str:
+    try:
+        return without_secrets(urljoin(base, location)) if location else ""
+    except ValueError:
+        return ""
 
 
 def without_secrets(url: str) -> str:
@@ -121,32 +122,50 @@ def _judge_get(answer: Answer) -> Finding:
     )
 
 
-def _judge_head(answer: Answer) -> Finding:
+def _judge_head(answer: Answer, got: Answer) -> Finding:
+    check = "landing_head"
     if answer.status == 200:
-        return ok("landing_head", "HEAD is answered with 200.")
-    return problem("landing_head", *explain(answer, "HEAD"))
-
-
-def _judge_post(answer: Answer) -> Finding:
-    check = "landing_post"
-    if answer.code in CODES:
-        judge, message, advice = CODES[answer.code]
-        return judge(
-            check, f"A form with a made-up token is answered with {answer.status} {answer.code}: {message}", advice
+        return ok(check, "HEAD is answered with 200.")
+    if got.status == 200 and answer.status in (404, 405, 501):
+        return warning(
+            check,
+            f"HEAD is answered with {answer.status}, and GET with 200.",
+            "Whether AWS tries the address by HEAD is not known: let it through to this package, like GET.",
         )
-    if answer.code == "INVALID_TOKEN" and answer.status == 400:
-        return ok(check, "A form with a made-up token is answered with 400: the host asked AWS, and AWS refused it.")
+    return problem(check, *explain(answer, "HEAD"))
+
+
+def _judge_post(answer: Answer, got: Answer, signup_url: str | None) -> Finding:
+    check, message = "landing_post", f"A form with a made-up token is answered with {answer.status}"
+    if answer.code in CODES:
+        status, meaning, advice = CODES[answer.code]
+        return Finding(check, status, f"{message} {answer.code}: {meaning}", advice)
     if answer.status == 400 and not is_wrong_host(answer):
         return warning(
             check,
-            "A form with a made-up token is answered with 400, but not by the JSON of this package.",
+            f"{message}, but not by the JSON of this package.",
             "If a hook on_error answers so, all is well; if not, look for what else answers at this address.",
         )
-    if answer.status in (200, 303):
+    if answer.status == 200 or (answer.status in (302, 303) and _is_signup(answer.location, signup_url)):
         return problem(
             check,
-            f"A form with a made-up token is answered with {answer.status}, as if it were a customer's.",
+            f"{message}, as if it were a customer's.",
             "If it is not a login page that answers, the host asks something else than AWS (see endpoint), or not "
             "this package answers.",
         )
+    if answer.status in (302, 303) and answer.location and got.status == 200 and not _LOGIN.search(answer.location):
+        return warning(
+            check,
+            f"{message}, a redirect to {answer.location}.",
+            "If a hook on_error sends buyers there whose token is refused, all is well. If buyers sign up there, the "
+            "host takes any token for a customer's; if neither, something else answers at this address.",
+        )
     return problem(check, *explain(answer, "POST"))
+
+
+def _is_signup(location: str, signup_url: str | None) -> bool:
+    """Whether a redirect leads to the signup, below whatever root path the host has."""
+    if not location or signup_url is None:
+        return False
+    here, signup = (urlsplit(url).path.rstrip("/") or "/" for url in (location, signup_url))
+    return here.endswith(signup)

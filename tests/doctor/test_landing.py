@@ -1,0 +1,405 @@
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from starlette.responses import RedirectResponse, Response
+
+from starlette_marketplace import MarketplaceSettings, errors
+from starlette_marketplace.doctor.findings import TOPICS
+from starlette_marketplace.doctor.landing import check_landing
+from starlette_marketplace.hooks import RegistrationFailed
+from tests.doctor.world import (
+    HOST,
+    Plant,
+    Run,
+    World,
+    examined,
+)
+from tests.fakes import CUSTOMER, FakeResolver
+from tests.hosts import LANDING, fastapi_middleware
+from tests.servers import serve
+
+LANDING_FAULTS = {
+    "plain-http": Plant(
+        "landing_url",
+        "problem",
+        "http://127.1.2.3:9/marketplace/register is not HTTPS",
+        "put the https URL into your listing",
+        url="http://127.1.2.3:9",
+    ),
+    "nobody-listens": Plant(
+        "landing_get",
+        "problem",
+        "GET gets no answer: Connection refused.",
+        "whether the host is running",
+        url="http://127.1.2.3:9",
+    ),
+    "no-such-name": Plant(
+        "landing_get",
+        "problem",
+        "GET gets no answer: Tunnel connection failed: 502",
+        "Check the name in the DNS",
+        url="https://nowhere.invalid",
+    ),
+    "certificate": Plant(
+        "landing_get",
+        "problem",
+        "GET gets no answer: its certificate is not trusted (unable to get local issuer certificate).",
+        "Install a certificate for this host name of a public authority",
+        url="https://strange.example",
+    ),
+    "wrong-path": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 404.",
+        "The path of the URL is not registration_path",
+        url=f"{HOST}/aws",
+    ),
+    "wrong-path-post": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 404.",
+        "or the host runs without MarketplaceMiddleware",
+        url=f"{HOST}/aws",
+    ),
+    "get-not-answered": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 405.",
+        "Another route answers at this address, and not this package",
+        url="https://status-405.elsewhere.example",
+    ),
+    **{
+        f"head-not-known-{status}": Plant(
+            "landing_head",
+            "warning",
+            f"HEAD is answered with {status}, and GET with 200.",
+            "Whether AWS tries the address by HEAD is not known",
+            url=f"https://head-{status}.elsewhere.example",
+        )
+        for status in (404, 405, 501)
+    },
+    "head-fails": Plant(
+        "landing_head",
+        "problem",
+        "HEAD is answered with 500.",
+        "The host fails by itself",
+        url="https://head-500.elsewhere.example",
+    ),
+    "neither-get-nor-head": Plant(
+        "landing_head",
+        "problem",
+        "HEAD is answered with 405.",
+        "Another route answers",
+        url="https://status-405.elsewhere.example",
+    ),
+    "all-routes-caught": Plant(
+        "landing_get",
+        "warning",
+        "GET is answered with 200, but not with the page of this package.",
+        "such as a route that catches all",
+        url="https://spa.elsewhere.example",
+    ),
+    "all-routes-caught-post": Plant(
+        "landing_post",
+        "problem",
+        "answered with 200, as if it were a customer's.",
+        "or not this package answers",
+        url="https://spa.elsewhere.example",
+    ),
+    "accepts-anything": Plant(
+        "landing_post",
+        "problem",
+        "answered with 303, as if it were a customer's.",
+        "the host asks something else than AWS",
+        url="https://accepts.elsewhere.example",
+    ),
+    "login-before-it": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 302, a redirect to https://login.elsewhere.example/login, where the form is lost.",
+        "If it is a login page, authentication stands before this package",
+        url="https://login.elsewhere.example",
+    ),
+    "login-for-forms": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 302, a redirect to https://asks-to-log-in.elsewhere.example/account/sign-in, where the",
+        "If it is a login page, authentication stands before this package",
+        url="https://asks-to-log-in.elsewhere.example",
+    ),
+    "redirect-of-everything": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 302, a redirect to https://shop.elsewhere.example/shop, where the form is lost.",
+        "If not, put the URL at its end into the listing",
+        url="https://shop.elsewhere.example",
+    ),
+    "redirect-of-forms": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 301, a redirect to https://moved-post.elsewhere.example/marketplace/register/, where",
+        "put the URL at its end into the listing",
+        url="https://moved-post.elsewhere.example",
+    ),
+    "redirect-to-nowhere": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 302, a redirect to what is no URL, where the form is lost.",
+        "If it is a login page",
+        url="https://malformed.elsewhere.example",
+    ),
+    "redirect-of-forms-to-nowhere": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 302, a redirect to what is no URL",
+        "If it is a login page",
+        url="https://malformed-post.elsewhere.example",
+    ),
+    "redirect": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 308, a redirect to https://www.shop.example/marketplace/register.",
+        "Put the URL at its end into the listing",
+        url="https://moved.elsewhere.example",
+    ),
+    "csrf-by-origin": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 403 by a CSRF protection.",
+        "put MarketplaceMiddleware outside of that middleware",
+        url="https://csrf.elsewhere.example",
+    ),
+    "csrf-by-token": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 403 by a CSRF protection.",
+        "exempt the landing URL",
+        url="https://token-csrf.elsewhere.example",
+    ),
+    "host-not-allowed": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 400: the host name is not allowed.",
+        "Add it to allowed_hosts of TrustedHostMiddleware.",
+        url="https://names.elsewhere.example",
+    ),
+    "host-not-allowed-post": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 400: the host name is not allowed.",
+        "Add it to allowed_hosts",
+        url="https://names.elsewhere.example",
+    ),
+    "firewall": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 403.",
+        "A firewall (WAF), a CDN or authentication stands before the host",
+        url="https://post-403.elsewhere.example",
+    ),
+    "bad-gateway": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 502.",
+        "The proxy before the host does not reach it",
+        url="https://status-502.elsewhere.example",
+    ),
+    "not-known": Plant(
+        "landing_post",
+        "problem",
+        "POST is answered with 418.",
+        "Look into the log of the host",
+        url="https://post-418.elsewhere.example",
+    ),
+    "no-json-of-ours": Plant(
+        "landing_post",
+        "warning",
+        "answered with 400, but not by the JSON of this package.",
+        "If a hook on_error answers so, all is well",
+        url="https://nonsense.elsewhere.example",
+    ),
+    "hosts-credentials": Plant(
+        "landing_post",
+        "problem",
+        "answered with 503 CREDENTIALS: the host has no AWS credentials, or AWS refuses them.",
+        "its credentials are not those that were checked here",
+        url="https://code-credentials.elsewhere.example",
+    ),
+    "hosts-network": Plant(
+        "landing_post",
+        "problem",
+        "answered with 503 AWS_UNAVAILABLE: the host does not reach AWS",
+        "let the host reach metering.marketplace.<region>.amazonaws.com",
+        url="https://code-aws-unavailable.elsewhere.example",
+    ),
+    "hosts-rate": Plant(
+        "landing_post",
+        "warning",
+        "answered with 503 THROTTLED: AWS limits the rate of the host's calls.",
+        "Run doctor again in a minute.",
+        url="https://code-throttled.elsewhere.example",
+    ),
+    "form-read-before": Plant(
+        "landing_post",
+        "problem",
+        "503 MISSING_TOKEN: the form came in without its fields.",
+        "put MarketplaceMiddleware outside of it",
+        url="https://code-missing-token.elsewhere.example",
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", LANDING_FAULTS.values(), ids=LANDING_FAULTS)
+def test_a_fault_of_the_landing_url_is_found_and_explained(fault: Plant) -> None:
+    url = fault.url if fault.url.count("/") > 2 else fault.url + LANDING
+    found = {finding.check: finding for finding in check_landing(url, token="made-up", signup_url="/signup")}
+
+    assert list(found) == list(TOPICS["Landing URL"])
+    assert found[fault.check].status == fault.status
+    assert fault.message in found[fault.check].message
+    assert fault.advice in found[fault.check].advice
+
+
+@pytest.mark.parametrize("status", [302, 303])
+def test_a_hook_that_sends_refused_buyers_elsewhere_is_told_from_a_signup(
+    settings: MarketplaceSettings, status: int
+) -> None:
+    def to_the_help(event: RegistrationFailed) -> Response:
+        return RedirectResponse("/help/aws?reason=secret", status)
+
+    with serve(fastapi_middleware(settings=settings, on_error=to_the_help)) as url:
+        for signup_url in ("/signup", "/", f"{url}/signup", None):
+            *_, found = check_landing(url + LANDING, token="made-up", signup_url=signup_url)
+            assert found.status == "warning"
+            assert found.message == (
+                f"A form with a made-up token is answered with {status}, a redirect to {url}/help/aws."
+            )
+            assert "If a hook on_error sends buyers there whose token is refused, all is well." in found.advice
+        for signup_url in ("/help/aws", "/help/aws/?plan=1", "https://shop.example/aws"):
+            *_, found = check_landing(url + LANDING, token="made-up", signup_url=signup_url)
+            assert found.status == "problem"
+            assert found.message.endswith(f"answered with {status}, as if it were a customer's.")
+
+
+def test_the_signup_that_buyers_are_let_into_is_that_of_the_settings(
+    doctor: Callable[..., Run], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("MARKETPLACE_SIGNUP_URL", "/join")
+    assert doctor("--url", "https://accepts.elsewhere.example").one("landing_post", "warning")
+    environment.delenv("MARKETPLACE_SIGNUP_URL")
+    assert doctor("--url", "https://accepts.elsewhere.example").one("landing_post", "problem")
+    environment.delenv("MARKETPLACE_SECRET_KEY")
+    assert doctor("--url", "https://accepts.elsewhere.example").one("landing_post", "warning")
+
+
+def test_a_made_up_token_that_is_taken_for_one_of_another_product_is_a_problem(settings: MarketplaceSettings) -> None:
+    resolver = FakeResolver({"made-up": replace(CUSTOMER, product_code="another")})
+    with serve(fastapi_middleware(settings=settings, resolver=resolver)) as url:
+        *_, found = check_landing(url + LANDING, token="made-up")
+
+    assert found.status == "problem"
+    assert "403 PRODUCT_MISMATCH: it was taken for the token of a customer of another product" in found.message
+
+
+def test_every_code_of_our_errors_is_explained() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    codes = {kind.code for kind in kinds if issubclass(kind, errors.MarketplaceError)}
+    assert {"MARKETPLACE_ERROR", "PRODUCT_MISMATCH", "EXPIRED_TOKEN", "OVERLOADED"} <= codes
+    for code in codes:
+        host = f"https://code-{code.lower().replace('_', '-')}.elsewhere.example"
+        *_, found = check_landing(host + LANDING, token="made-up")
+        assert found.message.startswith(f"A form with a made-up token is answered with 503 {code}: ")
+        assert bool(found.advice) is (code != "INVALID_TOKEN")
+        assert (found.status == "ok") is (code == "INVALID_TOKEN")
+
+
+def test_a_fault_of_the_landing_url_alone_is_a_problem(doctor: Callable[..., Run]) -> None:
+    run = doctor("--url", "https://csrf.elsewhere.example")
+
+    assert run.code == 1
+    assert run.statuses("problem") == ["landing_post"]
+    assert run.statuses("warning") == []
+
+
+@pytest.mark.parametrize(
+    ("scenario", "status", "message"),
+    [
+        ("access-denied", "problem", "503 ACCESS_DENIED: the host may not call ResolveCustomer"),
+        ("expired-credentials", "problem", "503 CREDENTIALS: the host has no AWS credentials"),
+        ("disabled-api", "problem", "503 DISABLED_API: ResolveCustomer is disabled"),
+        ("throttled", "warning", "503 THROTTLED: AWS limits"),
+        ("internal-error", "problem", "503 AWS_UNAVAILABLE: the host does not reach AWS, or AWS failed."),
+        ("new-product", "problem", "answered with 200, as if it were a customer's."),
+        ("expired", "warning", "400 EXPIRED_TOKEN: the host was told that the token has expired"),
+        ("invalid", "ok", "answered with 400 INVALID_TOKEN: the host refuses it, as it should."),
+    ],
+)
+def test_every_answer_of_a_host_to_the_made_up_token_is_explained(
+    world: World, scenario: str, status: str, message: str
+) -> None:
+    found = examined(token=world.marketplace.issue_token(scenario), url=HOST + LANDING)["landing_post"]
+
+    assert found.status == status
+    assert message in found.message
+
+
+def test_a_host_that_does_not_answer_is_waited_for_only_so_long() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}{LANDING}"
+        found = {finding.check: finding for finding in check_landing(url, token="made-up", limit=0.2)}
+
+    assert found["landing_get"].message == "GET gets no answer: no answer within 0.2 seconds."
+    assert "firewall" in found["landing_get"].advice
+    assert found["landing_post"].message == "See landing_get."
+
+
+def test_a_port_without_tls_is_told(world: World, environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("NO_PROXY", "127.0.0.1")
+    found = examined(url=world.url.replace("http:", "https:"))["landing_get"]
+
+    assert found.message.startswith("GET gets no answer: there is no TLS (")
+    assert found.advice == "Serve HTTPS on this port, by TLS 1.2 or newer."
+
+
+def test_an_address_on_this_machine_is_a_warning_and_tried_all_the_same(
+    doctor: Callable[..., Run], world: World
+) -> None:
+    (host,) = {url for end, url in world.internet.upstreams.items() if end == "shop.example"}
+    run = doctor("--url", host)
+
+    assert run.code == 0
+    assert run.one("landing_url", "warning")["message"] == f"{host}{LANDING} is on this machine and not HTTPS."
+    assert run.one("landing_post", "ok")
+
+
+@pytest.mark.parametrize(("method", "check"), [("HEAD", "landing_head"), ("POST", "landing_post")])
+def test_a_host_that_stops_answering_is_told(method: str, check: str) -> None:
+    number = {"HEAD": 2, "POST": 3}[method]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        answered = _answer_in_thread(listener, number)
+        found = examined(url=f"http://127.0.0.1:{listener.getsockname()[1]}")[check]
+        answered()
+
+    assert found.status == "problem"
+    assert found.message == f"{method} gets no answer: Remote end closed connection without response."
+
+
+def _answer_in_thread(listener: socket.socket, number: int) -> Callable[[], None]:
+    """Answer three requests as a landing URL does, and hang up from the nth on."""
+    page = b"<title>Set up your account from AWS Marketplace</title>"
+
+    def answer() -> None:
+        for count in (1, 2, 3):
+            connection, _ = listener.accept()
+            with connection:
+                is_head = connection.recv(65_536).startswith(b"HEAD")
+                if count < number:
+                    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(page)
+                    connection.sendall(head + (b"" if is_head else page))
+
+    thread = threading.Thread(target=answer)
+    thread.start()
+    return thread.join
