@@ -56,7 +56,9 @@ class Activity:
     async def _set_conditions(self, request: Request) -> Response:
         async with request.form() as form:
             typed = {condition.name: text_field(form, condition.name) for condition in CONDITIONS}
-        values, errors = read_conditions(typed)
+        shown = show_conditions(self._marketplace)
+        # Code can set more than people can type: what nobody has changed stays as it is, to its last digit.
+        values, errors = read_conditions({name: text for name, text in typed.items() if text != shown[name]})
         if errors:
             return self._show_with(request, typed, errors)
         for attribute, value in values.items():
@@ -76,11 +78,10 @@ class Activity:
         return self._pages.show("activity.html", values, status=400 if errors else 200, allows=SCRIPTED)
 
     def _values(self) -> dict[str, object]:
-        # First, so that a call that comes in between is shown again and not missed.
-        etag = f'"{self._calls.version}"'
-        registrations = group(self._calls.list())
+        version, calls = self._calls.snapshot()
+        registrations = group(calls)
         return {
-            "etag": etag,
+            "etag": f'"{version}"',
             "registrations": registrations[:MOST_SHOWN],
             "number_of_registrations": len(registrations),
         }

@@ -6,6 +6,7 @@ import secrets
 import threading
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 import anyio
@@ -29,13 +30,15 @@ class ResolveCall:
 
     Attributes:
         scenario: The name of the scenario; None when the token is not one of ours or was not looked at.
-        status: The HTTP status of the answer; None when no answer comes, not even its headers.
+        status: The HTTP status of the answer; None when no answer comes, not even its headers, or the client did not
+            wait for it.
         request: What was asked.
         answer: The answer as HTTP; empty when none comes.
         error: The `__type` of the answer, if it is an error.
         remark: Why the answer is not the scenario's, where it is not.
         started_at: When the request came.
         seconds: How long it took until the answer was whole or the client hung up; None while it is under way.
+        hung_up: Whether the client hung up before the answer was whole.
     """
 
     scenario: str | None
@@ -46,6 +49,15 @@ class ResolveCall:
     remark: str = field(default="", compare=False)
     started_at: datetime | None = field(default=None, compare=False)
     seconds: float | None = field(default=None, compare=False)
+    hung_up: bool = field(default=False, compare=False)
+
+
+class Sent(Enum):
+    """How much of an answer was sent."""
+
+    NOTHING = auto()
+    SOME = auto()
+    ALL = auto()
 
 
 class CallLog:
@@ -56,22 +68,28 @@ class CallLog:
         self._calls: dict[int, ResolveCall] = {}
         self._changes = 0
         self._added = 0
+        self._generation = 0
         # A page that was open before a restart must not take the new log for the old one.
         self._run = secrets.token_hex(4)
         self._lock = threading.Lock()
 
     @property
-    def version(self) -> str:
-        """Another one after every change."""
-        return f"{self._run}-{self._changes}"
+    def generation(self) -> int:
+        """Another one after every `clear`."""
+        return self._generation
 
-    def list(self) -> list[ResolveCall]:
-        """Give the calls, oldest first."""
+    def snapshot(self) -> tuple[str, list[ResolveCall]]:
+        """Give the calls, oldest first, after a text that is another one after every change."""
         with self._lock:
-            return list(self._calls.values())
+            return f"{self._run}-{self._changes}", list(self._calls.values())
 
-    def add(self, request: SeenRequest, verdict: Verdict) -> int:
-        """Log a call that is under way.
+    def add(self, request: SeenRequest, verdict: Verdict, *, generation: int) -> int:
+        """Log a call that is under way, unless the log was cleared since it began.
+
+        Args:
+            request: What was asked.
+            verdict: How it is answered.
+            generation: The log's when the call began.
 
         Returns:
             Its number, for `finish`.
@@ -87,29 +105,34 @@ class CallLog:
             started_at=datetime.now().astimezone(),
         )
         with self._lock:
-            self._changes += 1
             self._added += 1
-            self._calls[self._added] = call
-            if len(self._calls) > self._limit:
-                del self._calls[next(iter(self._calls))]
+            if generation == self._generation:
+                self._changes += 1
+                self._calls[self._added] = call
+                if len(self._calls) > self._limit:
+                    del self._calls[next(iter(self._calls))]
             return self._added
 
-    def finish(self, number: int, seconds: float) -> None:
-        """Log how long a call took, unless it is forgotten or known already."""
+    def finish(self, number: int, seconds: float, sent: Sent) -> None:
+        """Log how a call ended, unless it is forgotten or that is known already."""
         with self._lock:
             if number in self._calls and self._calls[number].seconds is None:
                 self._changes += 1
-                self._calls[number] = replace(self._calls[number], seconds=seconds)
+                call = replace(self._calls[number], seconds=seconds, hung_up=sent is not Sent.ALL)
+                if sent is Sent.NOTHING:
+                    call = replace(call, status=None, answer="", error=None)
+                self._calls[number] = call
 
     def clear(self) -> None:
         """Forget every call."""
         with self._lock:
             self._changes += 1
+            self._generation += 1
             self._calls.clear()
 
 
 class WatchedResponse(Response):
-    """Sends a response after a delay.
+    """Sends a response after a delay, if the client waits for so long.
 
     Args:
         response: The response.
@@ -117,7 +140,7 @@ class WatchedResponse(Response):
         on_end: Called when its last byte is about to be sent, and when there is nothing more to do.
     """
 
-    def __init__(self, response: Response, *, delay: float, on_end: Callable[[], None]) -> None:
+    def __init__(self, response: Response, *, delay: float, on_end: Callable[[Sent], None]) -> None:
         super().__init__()
         self._response = response
         self._delay = delay
@@ -125,15 +148,27 @@ class WatchedResponse(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Wait, and send the response."""
+        sent = Sent.NOTHING
 
         async def send_and_look(message: Message) -> None:
+            nonlocal sent
+            sent = Sent.SOME
             # Before the last byte: who has the whole answer finds the call ended.
             if message["type"] == "http.response.body" and not message.get("more_body"):
-                self._on_end()
+                sent = Sent.ALL
+                self._on_end(sent)
             await send(message)
 
         try:
-            await anyio.sleep(self._delay)
-            await self._response(scope, receive, send_and_look)
+            if await self._is_waited_for(receive):
+                await self._response(scope, receive, send_and_look)
         finally:
-            self._on_end()
+            self._on_end(sent)
+
+    async def _is_waited_for(self, receive: Receive) -> bool:
+        if self._delay:
+            with anyio.move_on_after(self._delay):
+                # With the request read, only the end of the connection is left to receive.
+                await receive()
+                return False
+        return True

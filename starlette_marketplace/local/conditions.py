@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-_NUMBER = re.compile(r"\d{1,9}(\.\d{1,3})?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,9}(\.\d+)?", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Condition:
 
     def show(self, value: float | None) -> str:
         """Write the attribute's value as people type it."""
-        return "" if value is None else f"{value / self.per_unit:.10g}"
+        return "" if value is None else f"{value / self.per_unit:.6f}".rstrip("0").rstrip(".")
 
 
 CONDITIONS = (
@@ -94,17 +94,17 @@ CONDITIONS = (
 
 
 def read_conditions(texts: Mapping[str, str]) -> tuple[dict[str, float | None], dict[str, str]]:
-    """Read what was typed for each condition.
+    """Read what was typed for conditions.
 
     Args:
-        texts: What was typed, by the conditions' names.
+        texts: What was typed, by the names of all conditions or some.
 
     Returns:
         The values by attribute, and what is wrong with the others by name.
     """
     values: dict[str, float | None] = {}
     errors: dict[str, str] = {}
-    for condition in CONDITIONS:
+    for condition in (condition for condition in CONDITIONS if condition.name in texts):
         try:
             values[condition.attribute] = condition.read(texts[condition.name])
         except ValueError as exc:

@@ -8,31 +8,47 @@ import re
 import secrets
 from dataclasses import dataclass
 from http import HTTPStatus
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from .answers import NoResponse
 from .tokens import shorten
-from .wire import read_access_key_id, read_registration_token
+from .wire import read_registration_token, read_signature
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.responses import Response
 
-# Anything else, such as a session token of the caller's credentials, is nobody's business.
-_SHOWN_HEADERS = (
-    "host",
-    "content-type",
-    "x-amz-target",
-    "user-agent",
-    "authorization",
+    from .wire import Signature
+
+# Any other, such as a session token of the caller's credentials or the hash of a body with a token, may be secret.
+_HARMLESS_HEADERS = {
+    "accept",
+    "accept-encoding",
     "amz-sdk-invocation-id",
     "amz-sdk-request",
-)
+    "connection",
+    "content-length",
+    "content-type",
+    "date",
+    "host",
+    "user-agent",
+    "x-amz-date",
+    "x-amz-target",
+    "x-amz-user-agent",
+}
+_MOST_HEADERS = 50
 _MOST_OF_A_VALUE = 300
 # A name that is longer may be a token in the wrong place.
 _MOST_OF_A_NAME = 32
 _MOST_OF_A_BODY = 4_000
+
+# As long as a token: maybe one, or one that is spelled in another way.
+_LONG_WORD = re.compile(r"\S{40,}")
+_SCHEME = re.compile(r"(?:AWS4-HMAC-SHA256|Basic|Bearer) ")
+_SCOPE = re.compile(r"[a-z0-9-]{1,32}")
+_HEADER_NAMES = re.compile(r"[a-z0-9-]{1,32}(?:;[a-z0-9-]{1,32})*")
 
 _ATTEMPT = re.compile(r"(?:^|;)\s*attempt=(\d{1,3})\b", re.ASCII)
 _MAXIMUM = re.compile(r"(?:^|;)\s*max=(\d{1,3})\b", re.ASCII)
@@ -68,19 +84,17 @@ class SeenRequest:
         """Keep what may be shown of a request."""
         token = read_registration_token(body)
         secret = token if isinstance(token, str) else ""
-        shown = {name: headers[name] for name in _SHOWN_HEADERS if name in headers}
-        access_key_id = read_access_key_id(shown.get("authorization", ""))
-        if "authorization" in shown:
-            shown["authorization"] = _without_signature(shown["authorization"], access_key_id)
-        for name, value in shown.items():
-            whole = value.replace(secret, shorten(secret)) if len(secret) > _MOST_OF_A_NAME else value
-            shown[name] = whole[:_MOST_OF_A_VALUE]
+        shown = {
+            _show_name(name): _show_header(name, value, secret)
+            for name, value in islice(headers.items(), _MOST_HEADERS)
+        }
         lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in shown.items())]
+        signature = read_signature(headers.get("authorization", ""))
         attempts = shown.get("amz-sdk-request", "")
         return cls(
             token=_printable(shorten(secret)) if secret else None,
             registration=_hide(secret or secrets.token_hex(16)),
-            access_key_id=access_key_id and _shorten_key(access_key_id),
+            access_key_id=_shorten_key(signature.access_key_id) if signature else None,
             sdk=_name_sdk(shown.get("user-agent", "")),
             attempt=_number(_ATTEMPT, attempts),
             max_attempts=_number(_MAXIMUM, attempts),
@@ -114,8 +128,22 @@ def _show_request_body(body: bytes) -> str:
         return unreadable
     if not isinstance(document, dict):
         return unreadable
-    shown = {name if len(name) <= _MOST_OF_A_NAME else shorten(name): _show(value) for name, value in document.items()}
+    shown = {_show_name(name): _show(value) for name, value in document.items()}
     return _printable(json.dumps(shown, ensure_ascii=False)[:_MOST_OF_A_BODY])
+
+
+def _show_name(name: str) -> str:
+    return name if len(name) <= _MOST_OF_A_NAME else shorten(name)
+
+
+def _show_header(name: str, value: str, secret: str) -> str:
+    if name == "authorization":
+        return _show_authorization(value)
+    if name not in _HARMLESS_HEADERS:
+        return "…"
+    # A token whose `+` have become spaces is no long word.
+    known = value.replace(secret, shorten(secret)) if len(secret) > _MOST_OF_A_NAME else value
+    return _LONG_WORD.sub(lambda word: shorten(word[0]), known)[:_MOST_OF_A_VALUE]
 
 
 def _printable(text: str) -> str:
@@ -129,11 +157,19 @@ def _show(value: object) -> object:
     return value if value is None or isinstance(value, bool) else "…"
 
 
-def _without_signature(authorization: str, access_key_id: str | None) -> str:
-    if access_key_id is None:
-        return f"{authorization.split(' ')[0][:_MOST_OF_A_NAME]} …"
-    scope = authorization.partition(access_key_id)[2].rpartition("Signature=")[0]
-    return f"AWS4-HMAC-SHA256 Credential={_shorten_key(access_key_id)}{scope}Signature=…"
+def _show_authorization(authorization: str) -> str:
+    signature = read_signature(authorization)
+    if signature:
+        return _show_signature(signature)
+    scheme = _SCHEME.match(authorization)
+    return f"{scheme[0] if scheme else ''}…"
+
+
+def _show_signature(signature: Signature) -> str:
+    region, service = (part if _SCOPE.fullmatch(part) else "…" for part in (signature.region, signature.service))
+    headers = signature.headers if _HEADER_NAMES.fullmatch(signature.headers) else "…"
+    scope = f"{_shorten_key(signature.access_key_id)}/{signature.date}/{region}/{service}/aws4_request"
+    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={headers[:_MOST_OF_A_VALUE]}, Signature=…"
 
 
 def _shorten_key(access_key_id: str) -> str:

@@ -4,10 +4,12 @@ import math
 import random as _random
 import re
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect
 from starlette.routing import Mount, Route
 
 from .activity import Activity
@@ -75,14 +77,16 @@ class LocalMarketplace:
         routes = [*Storefront(self, self._buyers, pages).routes, *Activity(self, self._calls, pages).routes]
         self._app = Starlette(
             routes=[
-                Route("/", self._answer_aws_call, methods=["POST"]),
+                Route("/", self._answer_aws_call, methods=["POST"], middleware=[Middleware(Guard, serves_sdks=True)]),
                 Mount("", routes=[*routes, pages.static], middleware=[Middleware(Guard)]),
             ]
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request, as the storefront or as AWS."""
-        await self._app(scope, receive, send)
+        # Who leaves before the request is whole wants no answer.
+        with suppress(ClientDisconnect):
+            await self._app(scope, receive, send)
 
     @property
     def delay(self) -> float:
@@ -125,7 +129,8 @@ class LocalMarketplace:
     @property
     def resolve_calls(self) -> list[ResolveCall]:
         """The ResolveCustomer calls so far, oldest first; a call is in it before its delay is over."""
-        return self._calls.list()
+        _, calls = self._calls.snapshot()
+        return calls
 
     def issue_token(self, scenario: str, *, agreement: Agreement | None = None) -> str:
         """Give a fresh registration token, which resolves as often as it is asked for.
@@ -167,17 +172,17 @@ class LocalMarketplace:
             return await answer_sts_call(request)
         if request.headers.get("x-amz-target") != TARGET:
             return AwsJsonResponse.of_failure(UNKNOWN_OPERATION)
-        started = self._timer()
+        started, generation = self._timer(), self._calls.generation
         authorization, body = request.headers.get("authorization", ""), await request.body()
         verdict = self._metering.resolve_customer(
             authorization, body, error_rate=self.error_rate, token_life=self.token_life
         )
         seen = SeenRequest.read(request.url.path, request.headers, body)
-        number = self._calls.add(seen, verdict)
+        number = self._calls.add(seen, verdict, generation=generation)
         return WatchedResponse(
             verdict.response,
             delay=self.delay + verdict.delay,
-            on_end=lambda: self._calls.finish(number, self._timer() - started),
+            on_end=lambda sent: self._calls.finish(number, self._timer() - started, sent),
         )
 
 

@@ -18,9 +18,21 @@ MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "License
 
 _SIGNING_NAME = "aws-marketplace"
 _SIGNATURE = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=(?P<access_key_id>[^/,\s]+)/\d{8}/[^/,\s]+/(?P<service>[^/,\s]+)/aws4_request\s*,\s*"
-    r"SignedHeaders=[^,\s]+\s*,\s*Signature=[0-9a-f]{64}"
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<access_key_id>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/"
+    r"(?P<service>[^/,\s]+)/aws4_request\s*,\s*SignedHeaders=(?P<headers>[^,\s]+)\s*,\s*Signature=[0-9a-f]{64}",
+    re.ASCII,
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """Who has signed a request and for what, without the signature itself."""
+
+    access_key_id: str
+    date: str
+    region: str
+    service: str
+    headers: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,16 +64,16 @@ _NO_TOKEN = Failure(
 
 def check_signature(authorization: str) -> Failure | None:
     """Check what can be checked without the caller's secret key: that there is a signature, for the right service."""
-    signature = _SIGNATURE.fullmatch(authorization)
+    signature = read_signature(authorization)
     if signature is None:
         return _NOT_SIGNED
-    return None if signature["service"] == _SIGNING_NAME else _WRONG_SERVICE
+    return None if signature.service == _SIGNING_NAME else _WRONG_SERVICE
 
 
-def read_access_key_id(authorization: str) -> str | None:
+def read_signature(authorization: str) -> Signature | None:
     """Read who has signed a request; None when it has no whole signature."""
-    signature = _SIGNATURE.fullmatch(authorization)
-    return signature["access_key_id"] if signature else None
+    found = _SIGNATURE.fullmatch(authorization)
+    return Signature(**found.groupdict()) if found else None
 
 
 def read_registration_token(body: bytes) -> str | Failure:

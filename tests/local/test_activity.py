@@ -11,10 +11,20 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
-from tests.local.clients import RESOLVE_CUSTOMER, Aws, ask_patiently, body_of, signed_headers, signed_post
+from tests.local.clients import (
+    RESOLVE_CUSTOMER,
+    Aws,
+    ask_patiently,
+    body_of,
+    signed_headers,
+    signed_post,
+    signed_request,
+)
 from tests.local.pages import Page, open_page
 from tests.local.timers import Draws, Timer
+from tests.local.watched import Watched
 from tests.servers import serve
+from tests.sockets import answer_on, connect
 
 
 def text_of(page: Page) -> str:
@@ -75,12 +85,14 @@ def test_a_registration_shows_every_attempt_with_request_and_answer(url: str) ->
     requests, answers = page.preformatted[::2], page.preformatted[1::2]
     for number, request in enumerate(requests, start=1):
         head, body = request.split("\n\n")
-        assert head.startswith("POST / HTTP/1.1\nhost: 127.0.0.1:")
+        assert head.startswith("POST / HTTP/1.1\n")
+        assert "\nhost: 127.0.0.1:" in head
         assert f"\nx-amz-target: {RESOLVE_CUSTOMER}\n" in head
         assert "\nuser-agent: Boto3/" in head
         assert "\nauthorization: AWS4-HMAC-SHA256 Credential=AKIA…MPLE/" in head
         assert "/us-east-1/aws-marketplace/aws4_request, SignedHeaders=" in head
-        assert re.search(rf"\namz-sdk-request: (ttl=\w+; )?attempt={number}; max=3$", head)
+        assert re.search(rf"\namz-sdk-request: (ttl=\w+; )?attempt={number}; max=3$", head, re.MULTILINE)
+        assert "\nx-amz-security-token: …" in head
         assert json.loads(body) == {"RegistrationToken": f"{token[:6]}…{token[-4:]}"}
     statuses = [answer.split("\n")[0] for answer in answers]
     assert statuses == ["HTTP/1.1 400 Bad Request", "HTTP/1.1 500 Internal Server Error", "HTTP/1.1 200 OK"]
@@ -201,7 +213,7 @@ def test_an_answer_that_never_comes_is_said(marketplace: LocalMarketplace, url: 
     page = open_page(f"{url}/activity")
 
     assert "No answer at all" in page.text
-    assert re.search(r"Call 1 no answer \d", text_of(page))
+    assert re.search(r"Call 1 client hung up \d", text_of(page))
     assert "None, not even headers." in page.text
     assert len(page.preformatted) == 1
 
@@ -255,6 +267,70 @@ def test_a_call_has_ended_for_whoever_has_the_whole_answer_and_takes_no_longer_a
 
     (call,) = marketplace.resolve_calls
     assert [*seen, call.seconds] == [None, 5, 5]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "delay", "status", "headline"),
+    [
+        ("new-product", 3600, None, ""),
+        ("internal-error", 3600, None, ""),
+        ("hanging-headers", 0, None, ""),
+        ("hanging-body", 0, 200, "HTTP/1.1 200 OK"),
+    ],
+)
+def test_a_client_that_leaves_before_the_whole_answer_is_said_to_have_left(
+    marketplace: LocalMarketplace, scenario: str, delay: float, status: int | None, headline: str
+) -> None:
+    marketplace.delay = delay
+    watched = Watched(marketplace)
+
+    with serve(watched) as url:
+        with connect(url) as connection:
+            connection.sendall(signed_request(url, body_of(marketplace.issue_token(scenario))))
+            assert watched.read.wait(timeout=60)
+            (call,) = marketplace.resolve_calls
+            assert (call.seconds, call.hung_up) == (None, False)
+        assert watched.ended.wait(timeout=60)
+        page = open_page(f"{url}/activity")
+
+    (call,) = marketplace.resolve_calls
+    assert call.seconds is not None
+    assert (call.hung_up, call.status, call.error) == (True, status, None)
+    assert call.answer.partition("\n")[0] == headline
+    assert f"{SCENARIOS[scenario].title} {call.request.token} 1 call client hung up" in text_of(page)
+    assert re.search(r"Call 1 client hung up \d", text_of(page))
+    assert ("None, not even headers." in page.text) == (status is None)
+
+
+def test_a_client_that_waits_for_a_late_answer_has_not_left(marketplace: LocalMarketplace, aws: Aws) -> None:
+    marketplace.delay = 0.001
+
+    aws.resolve(marketplace.issue_token("new-product"))
+
+    (call,) = marketplace.resolve_calls
+    assert (call.status, call.hung_up) == (200, False)
+
+
+@pytest.mark.parametrize(
+    ("path", "content_type"),
+    [("/", "application/x-amz-json-1.1"), ("/conditions", "application/x-www-form-urlencoded")],
+)
+def test_a_client_that_leaves_before_its_request_is_whole_is_no_error_of_ours(
+    marketplace: LocalMarketplace, caplog: pytest.LogCaptureFixture, path: str, content_type: str
+) -> None:
+    watched = Watched(marketplace)
+
+    with serve(watched) as url:
+        with connect(url) as connection:
+            request = signed_request(url, body_of(marketplace.issue_token("new-product")))
+            head, _, body = request.decode().partition("\r\n\r\n")
+            head = head.replace("POST / ", f"POST {path} ").replace("application/x-amz-json-1.1", content_type)
+            connection.sendall(f"{head}\r\n\r\n{body[:-1]}".encode())
+            assert watched.begun.wait(timeout=60)
+        assert watched.ended.wait(timeout=60)
+
+    assert marketplace.resolve_calls == []
+    assert [record.getMessage() for record in caplog.records if record.name.startswith("uvicorn")] == []
 
 
 async def read_activity(marketplace: LocalMarketplace) -> str:
@@ -330,6 +406,24 @@ def test_a_call_that_ends_after_it_was_forgotten_stays_forgotten(marketplace: Lo
     assert marketplace.resolve_calls == []
 
 
+def test_a_call_that_began_before_a_reset_does_not_appear_after_it(marketplace: LocalMarketplace) -> None:
+    watched = Watched(marketplace)
+
+    with serve(watched) as url, connect(url) as connection:
+        request = signed_request(url, body_of(marketplace.issue_token("new-product")))
+        connection.sendall(request[:-1])
+        assert watched.begun.wait(timeout=60)
+        marketplace.reset()
+        connection.sendall(request[-1:])
+        assert answer_on(connection).startswith("HTTP/1.1 400 ")
+        assert marketplace.resolve_calls == []
+        assert open_page(f"{url}/activity").preformatted == []
+        with Aws(url) as aws:
+            aws.resolve(marketplace.issue_token("free-trial"))
+
+    assert [call.scenario for call in marketplace.resolve_calls] == ["free-trial"]
+
+
 def test_a_call_can_be_examined_without_the_page(marketplace: LocalMarketplace, aws: Aws) -> None:
     token = marketplace.issue_token("expired")
     aws.refusal(token)
@@ -344,6 +438,7 @@ def test_a_call_can_be_examined_without_the_page(marketplace: LocalMarketplace, 
     assert call.started_at.tzinfo is not None
     assert call.started_at <= datetime.now().astimezone()
     assert call.seconds is not None
+    assert not call.hung_up
     assert token not in repr(call)
     assert token not in str(call.request)
 

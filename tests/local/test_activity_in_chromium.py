@@ -9,6 +9,8 @@ from contextlib import closing
 import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect, sync_playwright
+from starlette.responses import HTMLResponse
+from starlette.types import Message, Receive, Scope, Send
 
 from starlette_marketplace.local import LocalMarketplace
 from tests.local.clients import Aws
@@ -154,6 +156,44 @@ def test_everything_can_be_done_by_keyboard_and_without_script(
     aws.resolve(marketplace.issue_token("new-product"))
     paper.get_by_role("link", name="Look again").click()
     expect(paper.get_by_role("heading", name="New product")).to_be_visible()
+
+
+@pytest.mark.parametrize("values", [(1e-9, 1 / 3, 0.5), (120, 1e-8, 1e6)], ids=str)
+def test_whatever_a_control_shows_the_browser_sends(
+    marketplace: LocalMarketplace, url: str, paper: Page, values: tuple[float, float, float]
+) -> None:
+    marketplace.delay, marketplace.error_rate, marketplace.token_life = values
+    paper.goto(f"{url}/activity")
+
+    with paper.expect_response("**/conditions") as response:
+        paper.get_by_role("button", name="Set").click()
+
+    assert response.value.status == 303
+    assert (marketplace.delay, marketplace.error_rate, marketplace.token_life) == values
+
+
+def test_another_site_can_lead_to_the_storefront_and_not_load_it_by_itself(
+    marketplace: LocalMarketplace, paper: Page
+) -> None:
+    statuses: dict[bytes, int] = {}
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def look(message: Message) -> None:
+            if message["type"] == "http.response.start" and scope["path"] == "/":
+                statuses[scope["query_string"]] = message["status"]
+            await send(message)
+
+        await marketplace(scope, receive, look)
+
+    with serve(watched) as url:
+        address = url.replace("127.0.0.1", "localhost")
+        page = f'<a href="{address}/">Shop</a><img src="{address}/?image"><iframe src="{address}/?frame"></iframe>'
+        with serve(HTMLResponse(page)) as site:
+            paper.goto(site)
+            paper.get_by_role("link", name="Shop").click()
+            expect(paper.get_by_role("heading", name="Your subscriptions")).to_be_visible()
+
+    assert statuses == {b"image": 403, b"frame": 403, b"": 200}
 
 
 def test_the_focus_is_seen(url: str, paper: Page) -> None:

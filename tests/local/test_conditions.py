@@ -3,6 +3,8 @@
 import math
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from starlette_marketplace.local import CONDITIONS, Condition, LocalMarketplace, ResolveCall
 from tests.local.clients import Aws, ask_patiently
@@ -148,6 +150,59 @@ def test_what_was_set_can_be_taken_back(marketplace: LocalMarketplace, url: str)
     set_by_form(url, latency="0", error_rate="0", token_life="")
 
     assert (marketplace.delay, marketplace.error_rate, marketplace.token_life) == (0, 0, None)
+
+
+# From what people can type, and from all that code can set.
+typeable = st.tuples(st.floats(0, 60), st.floats(0, 1), st.none() | st.floats(1, 86_400))
+settable = st.tuples(st.floats(0, 1e9), st.floats(0, 1), st.none() | st.floats(0, 1e9, exclude_min=True))
+
+
+def state(marketplace: LocalMarketplace) -> tuple[float | None, ...]:
+    return marketplace.delay, marketplace.error_rate, marketplace.token_life
+
+
+def set_to(marketplace: LocalMarketplace, values: tuple[float | None, ...]) -> None:
+    for condition, value in zip(CONDITIONS, values, strict=True):
+        setattr(marketplace, condition.attribute, value)
+
+
+def test_what_nobody_has_changed_in_the_form_stays_as_it_is(marketplace: LocalMarketplace, url: str) -> None:
+    @settings(max_examples=20, deadline=None)
+    @given(settable)
+    def check(values: tuple[float | None, ...]) -> None:
+        set_to(marketplace, values)
+        assert set_by_form(url)[0] == 200
+        assert state(marketplace) == values
+
+    check()
+
+
+def test_whatever_the_form_shows_can_be_typed(marketplace: LocalMarketplace, url: str) -> None:
+    @settings(max_examples=20, deadline=None)
+    @given(typeable, typeable)
+    def check(before: tuple[float | None, ...], values: tuple[float | None, ...]) -> None:
+        set_to(marketplace, values)
+        (form,) = open_page(f"{url}/activity").forms_to("conditions")
+        set_to(marketplace, before)
+        assert form.submit(f"{url}/activity").status_code == 200
+        for condition, now, value in zip(CONDITIONS, state(marketplace), values, strict=True):
+            near = pytest.approx(value, rel=1e-9, abs=1e-6 * condition.per_unit) if value is not None else None
+            assert now == near
+
+    check()
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(1 / 3, "33.333333"), (1e-8, "0.000001"), (0.07, "7"), (1.0, "100"), (0.0, "0")]
+)
+def test_a_number_is_shown_as_people_write_it(
+    marketplace: LocalMarketplace, url: str, value: float, shown: str
+) -> None:
+    marketplace.error_rate = value
+
+    (form,) = open_page(f"{url}/activity").forms_to("conditions")
+
+    assert form.fields["error-rate"] == shown
 
 
 @pytest.mark.parametrize(

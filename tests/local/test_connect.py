@@ -1,8 +1,27 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import httpx2
 import pytest
 
-from starlette_marketplace.local import PRODUCT_CODES, LocalMarketplace
+from starlette_marketplace.local import PRODUCT_CODES, LocalMarketplace, ResolveCall
 from tests.local.pages import open_page
+
+A_HOST = """
+import sys
+from starlette.applications import Starlette
+from starlette.testclient import TestClient
+from starlette_marketplace import MarketplaceMiddleware
+
+app = Starlette()
+app.add_middleware(MarketplaceMiddleware)
+with TestClient(app, follow_redirects=False) as client:
+    form = {"x-amzn-marketplace-token": sys.stdin.read()}
+    print(client.post("/marketplace/register", data=form).status_code)
+"""
+DOCS = (Path(__file__).parents[2] / "docs/local-marketplace.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["127.0.0.1", "localhost"])
@@ -16,7 +35,7 @@ def test_the_page_says_what_to_set_with_the_address_under_which_it_was_found(url
     assert f'endpoint_url="{address}"' in python
     assert f'endpoint: "{address}"' in javascript
     assert f"--endpoint-url {address} " in cli
-    assert f"MARKETPLACE_ENDPOINT_URL={address}\n" in ours
+    assert f"export AWS_ENDPOINT_URL_MARKETPLACE_METERING={address}\n" in ours
     assert registration_url == LocalMarketplace().registration_url
     assert command == f"starlette-marketplace local --port {httpx2.URL(url).port} --app {registration_url}"
     assert page.headings[0] == "h1"
@@ -33,6 +52,32 @@ def test_the_python_example_resolves_a_token(marketplace: LocalMarketplace, url:
     answer = names["answer"]
     assert isinstance(answer, dict)
     assert answer["CustomerAWSAccountId"] == marketplace.buyer.account_id
+
+
+def test_an_app_with_this_package_needs_no_more_than_its_example(
+    marketplace: LocalMarketplace, url: str, tmp_path: Path
+) -> None:
+    example = open_page(f"{url}/connect").preformatted[4]
+    environment = {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"}
+
+    host = subprocess.run(
+        ["sh", "-euc", f'{example}\nexec python -c "$0"', A_HOST],
+        input=marketplace.issue_token("new-product"),
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert host.stdout == "303\n", host.stderr
+    assert marketplace.resolve_calls == [ResolveCall("new-product", 200)]
+
+
+def test_the_documentation_has_the_same_example(url: str) -> None:
+    example = open_page(f"{url}/connect").preformatted[4]
+
+    assert f"```sh\n{example.replace(url, 'http://localhost:8001')}\n```" in DOCS
 
 
 def test_the_address_of_a_marketplace_behind_the_default_port_is_whole(url: str) -> None:
