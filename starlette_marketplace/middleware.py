@@ -14,6 +14,8 @@ from .errors import SettingsError
 from .marketplace import Marketplace
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -59,27 +61,38 @@ class MarketplaceMiddleware:
         if marketplace is not None and options:
             raise TypeError("MarketplaceMiddleware takes a marketplace or the arguments of one, not both")
         self._app = app
-        self._error: SettingsError | None = None
+        self._marketplace: Marketplace | None = None
+        self._path = ""
+        self._paths: tuple[str, ...] = ()
         try:
             self._marketplace = marketplace or Marketplace(**options)
         except SettingsError as error:
-            self._error = error
-            return
-        path = self._marketplace.settings.registration_path
-        self._paths = (path, path + "/")
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer what is ours, pass on what is not."""
-        if scope["type"] == "lifespan":
-            await self._lifespan(scope, receive, send)
-            return
-        if self._error is not None:
-            raise SettingsError(*self._error.args)
-        scope[_SCOPE_KEY] = self._marketplace
-        if scope["path"].endswith(self._paths) and scope["type"] == "http" and _route_path(scope) in self._paths:
-            await self._answer(scope, receive, send)
+            self._error: SettingsError | None = error
+            self._app = self._refuse
         else:
-            await self._app(scope, receive, send)
+            self._error = None
+            self._path = self._marketplace.settings.registration_path
+            self._paths = (self._path, self._path + "/")
+        # Servers and test clients take an app for ASGI 3 when this is a coroutine function, which `__call__` is not.
+        self.__call__ = self._call  # type: ignore[method-assign]
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
+        """Answer what is ours, pass on what is not.
+
+        It runs on every request of the host: a coroutine of its own would cost each as much as all that it does.
+        """
+        if scope["type"] == "lifespan":
+            return self._lifespan(scope, receive, send)
+        scope[_SCOPE_KEY] = self._marketplace
+        if self._path in scope["path"] and scope["type"] == "http" and _route_path(scope) in self._paths:
+            return self._answer(scope, receive, send)
+        return self._app(scope, receive, send)
+
+    async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self(scope, receive, send)
+
+    async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
+        raise SettingsError(str(self._error))
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Middleware stands outside of where Starlette handles the exceptions that a hook may raise. Those of the server
@@ -87,13 +100,14 @@ class MarketplaceMiddleware:
         app = scope.get("app")
         handlers = app.exception_handlers if isinstance(app, Starlette) else {}
         inner = {kind: handler for kind, handler in handlers.items() if kind not in (500, Exception)}
-        await ExceptionMiddleware(self._marketplace.endpoint, inner)(scope, receive, send)
+        marketplace: Marketplace = scope[_SCOPE_KEY]
+        await ExceptionMiddleware(marketplace.endpoint, inner)(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         messages = [await receive()]
         try:
-            if self._error is not None:
-                raise self._error
+            if self._marketplace is None:
+                raise SettingsError(str(self._error))
             await self._marketplace.startup()
         except Exception as error:
             # Without this message servers take the exception for a host that has no lifespan, and skip the host's own.
