@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 _MAX_LENGTH = 512
@@ -38,7 +38,7 @@ class MarketplaceCustomer:
     def __post_init__(self) -> None:
         for name in ("license_arn", "customer_identifier", "agreement_id"):
             object.__setattr__(self, name, getattr(self, name) or None)
-        for name, value in asdict(self).items():
+        for name, value in _values(self).items():
             if value is not None and not _is_identifier(value):
                 raise ValueError(f"{name} must be at most {_MAX_LENGTH} printable ASCII characters")
         if not re.fullmatch("[0-9]{12}", self.aws_account_id or ""):
@@ -50,7 +50,7 @@ class MarketplaceCustomer:
 
     def __repr__(self) -> str:
         """Masks the account id, as this is what ends up in logs."""
-        shown = asdict(self) | {"aws_account_id": masked(self.aws_account_id)}
+        shown = _values(self) | {"aws_account_id": masked(self.aws_account_id)}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
@@ -89,7 +89,7 @@ class Registration:
     def to_dict(self) -> dict[str, object]:
         """This registration as JSON types, for `from_dict`."""
         return {
-            "customer": asdict(self.customer),
+            "customer": _values(self.customer),
             "resolved_at": self.resolved_at.timestamp(),
             "free_trial": self.free_trial,
             "hints": dict(self.hints),
@@ -121,6 +121,11 @@ class Registration:
                 except (TypeError, OverflowError, OSError) as exc:
                     raise ValueError("not a registration") from exc
         raise ValueError("not a registration")
+
+
+def _values(customer: MarketplaceCustomer) -> dict[str, str | None]:
+    # Not dataclasses.asdict, which copies deeply and takes ten times as long.
+    return {name: getattr(customer, name) for name in MarketplaceCustomer.__slots__}
 
 
 def masked(aws_account_id: str) -> str:

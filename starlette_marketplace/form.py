@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -16,7 +15,7 @@ from urllib.parse import parse_qsl
 import anyio
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from .errors import (
     MalformedRequestError,
@@ -98,11 +97,15 @@ async def _read_body(request: Request, max_body_size: int) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_body_size):
         raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
     body = bytearray()
-    async with aclosing(request.stream()) as stream:
-        async for chunk in stream:
-            body += chunk
-            if len(body) > max_body_size:
-                raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+    more_body = True
+    while more_body:
+        message = await request.receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > max_body_size:
+            raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+        more_body = message.get("more_body", False)
     return bytes(body)
 
 

@@ -95,8 +95,7 @@ class RegistrationEndpoint:
         except MarketplaceError as error:
             outcome.code, outcome.is_failure = error.code, error.status >= 500
             return await self._fail(request, error, form)
-        response = answer if isinstance(answer, Response) else self._send_on(request, registration, answer)
-        is_refused = response.status_code >= 400
+        is_refused = isinstance(answer, Response) and answer.status_code >= 400
         outcome.code = "REFUSED" if is_refused else "REGISTERED"
         logger.info(
             "AWS Marketplace registration %s: account %s, product %s",
@@ -105,23 +104,24 @@ class RegistrationEndpoint:
             customer.product_code,
             extra={"registration_id": registration.id},
         )
-        return response if is_refused else self._remembering(response, registration)
+        if not isinstance(answer, Response):
+            return self._send_on(request, registration, answer)
+        return answer if is_refused else self._remembering(answer, registration)
 
     def _remembering(self, response: Response, registration: Registration) -> ASGIApp:
-        """`response` with the cookie of `registration`.
+        """The host's `response` with the cookie of `registration`.
 
         The response itself is left as it is: a hook may answer every buyer with the same one, and none may get the
         cookie of another.
         """
-        cookie = Response()
-        self.session.set(cookie, registration)
+        cookie = self.session.cookie(registration)
 
         async def app(scope: Scope, receive: Receive, send: Send) -> None:
             async def send_with_cookie(message: Message) -> None:
                 if message["type"] == "http.response.start":
                     headers = MutableHeaders(raw=list(message["headers"]))
                     headers["Cache-Control"] = "no-store"
-                    headers.append("Set-Cookie", cookie.headers["set-cookie"])
+                    headers.append("Set-Cookie", cookie)
                     message = {**message, "headers": headers.raw}
                 await send(message)
 
@@ -139,9 +139,11 @@ class RegistrationEndpoint:
             # Starlette's Mount keeps the root path of the outermost app.
             root_path = request.scope.get("app_root_path" if self.is_mounted else "root_path", "")
             location = root_path.rstrip("/") + location
+        headers = {"Cache-Control": "no-store", "Set-Cookie": self.session.cookie(registration)}
         if prefers_json(request):
-            return json_success({"id": registration.id, "redirect_url": location, **registration.to_dict()})
-        return RedirectResponse(location, status_code=303)
+            data = {"id": registration.id, "redirect_url": location, **registration.to_dict()}
+            return json_success(data, headers)
+        return RedirectResponse(location, 303, headers)
 
     async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> Response:
         _drop_frames(error)

@@ -85,9 +85,9 @@ def json_error(error: MarketplaceError) -> Response:
     return JSONResponse(content, error.status, _NO_STORE | _retry_after(error))
 
 
-def json_success(data: dict[str, object]) -> Response:
+def json_success(data: dict[str, object], headers: dict[str, str]) -> Response:
     """`data` in the JSON envelope."""
-    return JSONResponse({"success": True, "data": data}, headers=_NO_STORE)
+    return JSONResponse({"success": True, "data": data}, headers=headers)
 
 
 def prefers_json(request: Request) -> bool:

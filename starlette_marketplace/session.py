@@ -7,24 +7,28 @@ POST of AWS Marketplace, so writing that session there would replace the one of 
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from itsdangerous import BadData, URLSafeSerializer
+from itsdangerous import BadData, Signer, base64_decode, base64_encode
+from starlette.responses import Response
 
 from .customer import Registration
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
-    from starlette.responses import Response
 
     from .settings import MarketplaceSettings
 
 # RFC 6265bis, section 5.6: browsers ignore a cookie whose name and value are longer together.
 _MAX_COOKIE_SIZE = 4096
+_SALT = "starlette_marketplace.session"
 _SAME_SITE: Literal["lax"] = "lax"  # Strict is not sent on the GET that follows a cross-site POST.
+
+_to_json = json.JSONEncoder(separators=(",", ":")).encode
 
 
 class RegistrationSession:
@@ -39,20 +43,30 @@ class RegistrationSession:
     _CLOCK_SKEW = 30.0
 
     def __init__(self, settings: MarketplaceSettings, *, clock: Callable[[], float] = time.time) -> None:
-        self._serializer = URLSafeSerializer(
-            [*settings.secret_key_fallbacks, settings.secret_key],
-            salt="starlette_marketplace.session",
-            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-        )
+        keys = [*settings.secret_key_fallbacks, settings.secret_key]
+        signer = Signer(keys, _SALT, key_derivation="hmac", digest_method=hashlib.sha256)
+        # Derived once, and not for each cookie.
+        derived = [signer.derive_key(key) for key in keys]
+        self._signer = Signer(derived, key_derivation="none", digest_method=hashlib.sha256)
         host = "" if not settings.https_only else "__Secure-" if settings.session_domain else "__Host-"
         self._prefix = f"{host}{settings.session_cookie}-"
         self._max_age = settings.session_max_age
         self._secure = settings.https_only
         self._domain = settings.session_domain
         self._clock = clock
+        template = Response()
+        template.set_cookie(
+            "name",
+            max_age=self._max_age,
+            domain=self._domain,
+            secure=self._secure,
+            httponly=True,
+            samesite=_SAME_SITE,
+        )
+        self._attributes = template.headers["set-cookie"].partition("; ")[2]
 
-    def set(self, response: Response, registration: Registration) -> None:
-        """Add the cookie of `registration` to `response`.
+    def cookie(self, registration: Registration) -> str:
+        """The cookie of `registration`, as a Set-Cookie header says it.
 
         Hints that would make the cookie larger than browsers take are left out.
         """
@@ -60,15 +74,8 @@ class RegistrationSession:
         value = self._sign(registration)
         if len(name) + len(value) > _MAX_COOKIE_SIZE:
             value = self._sign(replace(registration, hints={}))
-        response.set_cookie(
-            name,
-            value,
-            max_age=self._max_age,
-            domain=self._domain,
-            secure=self._secure,
-            httponly=True,
-            samesite=_SAME_SITE,
-        )
+        # Neither name nor value has a character that cookies would have to quote.
+        return f"{name}={value}; {self._attributes}"
 
     def delete(self, response: Response, registration: Registration) -> None:
         """Make `response` remove the cookie of `registration`."""
@@ -96,13 +103,12 @@ class RegistrationSession:
         return None if value is None else self._verify(name, value)
 
     def _sign(self, registration: Registration) -> str:
-        signed = self._serializer.dumps(registration.to_dict())
-        return signed if isinstance(signed, str) else signed.decode()
+        return self._signer.sign(base64_encode(_to_json(registration.to_dict()))).decode()
 
     def _verify(self, name: str, value: str) -> Registration | None:
         try:
-            registration = Registration.from_dict(self._serializer.loads(value))
-        except (BadData, ValueError):
+            registration = Registration.from_dict(json.loads(base64_decode(self._signer.unsign(value))))
+        except (BadData, ValueError, RecursionError):
             return None
         age = self._clock() - registration.resolved_at.timestamp()
         fresh = -self._CLOCK_SKEW <= age <= self._max_age

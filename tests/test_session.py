@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from itsdangerous import URLSafeSerializer
+from itsdangerous import Signer, base64_decode, base64_encode
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
@@ -46,7 +46,7 @@ def morsel(response: Response) -> "Morsel[str]":
 def cookie_of(registration: Registration, session: RegistrationSession | None = None) -> tuple[str, str]:
     """The name and the value of the cookie that a registration is given."""
     response = Response()
-    (session or SESSION).set(response, registration)
+    response.headers.append("Set-Cookie", (session or SESSION).cookie(registration))
     cookie = morsel(response)
     return cookie.key, cookie.value
 
@@ -59,8 +59,12 @@ def browser(*cookies: tuple[str, str] | str | bytes) -> HTTPConnection:
 
 
 def signed(data: object, *, key: str = KEY, salt: str = SALT, digest: Any = hashlib.sha256) -> str:
-    serializer = URLSafeSerializer(key, salt=salt, signer_kwargs={"key_derivation": "hmac", "digest_method": digest})
-    return str(serializer.dumps(data))
+    return signed_bytes(json.dumps(data).encode(), key=key, salt=salt, digest=digest)
+
+
+def signed_bytes(payload: bytes, *, key: str = KEY, salt: str = SALT, digest: Any = hashlib.sha256) -> str:
+    signer = Signer(key, salt, key_derivation="hmac", digest_method=digest)
+    return signer.sign(base64_encode(payload)).decode()
 
 
 SESSION = session_of()
@@ -83,7 +87,7 @@ def test_the_settings_decide_on_name_and_attributes_and_removing_matches_them(
 ) -> None:
     session, answer, goodbye = session_of(**changes), Response(), Response()
 
-    session.set(answer, REGISTRATION)
+    answer.headers.append("Set-Cookie", session.cookie(REGISTRATION))
     session.delete(goodbye, REGISTRATION)
 
     given_cookie, removed = morsel(answer), morsel(goodbye)
@@ -128,7 +132,7 @@ def test_a_registration_keeps_all_that_is_known_of_it() -> None:
 
 def test_the_cookie_says_what_the_registration_says_and_no_more() -> None:
     payload = VALUE.rsplit(".", 1)[0]
-    text = URLSafeSerializer("any").load_payload(payload.encode())
+    text = json.loads(base64_decode(payload))
 
     assert text == json.loads(json.dumps(REGISTRATION.to_dict()))
     assert set(text) == {"customer", "resolved_at", "free_trial", "hints"}
@@ -208,17 +212,7 @@ def test_a_signature_alone_does_not_make_a_registration(data: object) -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"{", b"\xff", b"[" * 100_000], ids=["empty", "half", "no text", "deep"])
 def test_a_signed_value_that_is_not_json_does_not_count(payload: bytes) -> None:
-    class Raw:
-        def dumps(self, data: Any) -> bytes:
-            return bytes(data)
-
-        def loads(self, data: Any) -> Any:
-            return data
-
-    options = {"key_derivation": "hmac", "digest_method": hashlib.sha256}
-    value = URLSafeSerializer(KEY, salt=SALT, serializer=Raw(), signer_kwargs=options).dumps(payload)
-
-    assert is_unreadable((NAME, value if isinstance(value, str) else value.decode()))
+    assert is_unreadable((NAME, signed_bytes(payload)))
 
 
 @pytest.mark.parametrize(
@@ -292,7 +286,7 @@ def test_the_cookie_is_never_larger_than_browsers_take(
 def test_hints_are_left_out_when_the_cookie_would_be_too_large() -> None:
     noise = "".join(hashlib.sha512(bytes([number])).hexdigest() for number in range(60))
     sizes: list[int] = []
-    for length in range(4000, 6000):
+    for length in range(2000, 4000):
         registration = registration_of(hints={"x-amzn-marketplace-a": noise[:length]}, free_trial=True)
         cookie = cookie_of(registration)
         (found,) = SESSION.registrations(browser(cookie))

@@ -10,8 +10,6 @@ from http.cookies import SimpleCookie
 from typing import Protocol, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from starlette.responses import Response
-
 from ..customer import MarketplaceCustomer, Registration
 from ..errors import InvalidTokenError, MarketplaceError
 from ..form import RegistrationForm
@@ -138,9 +136,7 @@ def add_registration(
         free_trial=free_trial,
         hints=_hints(free_trial, hints),
     )
-    response = Response()
-    RegistrationSession(settings).set(response, registration)
-    [(name, cookie)] = SimpleCookie(response.headers["set-cookie"]).items()
+    [(name, cookie)] = SimpleCookie(RegistrationSession(settings).cookie(registration)).items()
     client.cookies.set(name, cookie.value, domain=_domain_in_jar(client, cookie["domain"]))
     return registration
 
