@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from . import errors
 
@@ -127,12 +128,19 @@ def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
     return errors.CredentialsError(f"AWS refused us credentials ({answer}): renew or correct those they are had by")
 
 
+def code_in(response: Mapping[str, Any]) -> str | None:
+    """The code of an error answer, None when there is none that can be read."""
+    return _plain(response.get("Error", {}).get("Code"), "[A-Za-z0-9.]{1,64}")
+
+
 def _described(exc: ClientError) -> tuple[int, str, str]:
     metadata = exc.response["ResponseMetadata"]
-    status, code = metadata["HTTPStatusCode"], exc.response["Error"].get("Code", "")
-    if not re.fullmatch("[A-Za-z0-9.]{1,64}", code):
-        # What stands in for AWS may quote the request, with its signature, wherever it likes.
-        code = "an unreadable code"
-    request_id = metadata.get("RequestId", "none")
-    request_id = request_id if re.fullmatch("[A-Za-z0-9-]{1,64}", request_id) else "unreadable"
+    status, code = metadata["HTTPStatusCode"], code_in(exc.response) or "an unreadable code"
+    request_id = _plain(metadata.get("RequestId") or "none", "[A-Za-z0-9-]{1,64}") or "unreadable"
     return status, code, f"{exc.operation_name}: {code}, HTTP {status}, AWS request id {request_id}"
+
+
+def _plain(value: object, pattern: str) -> str | None:
+    # Of an XML element, botocore makes a string, a dict, or None. And what stands in for AWS may quote the request,
+    # with its signature, wherever it likes.
+    return value if isinstance(value, str) and re.fullmatch(pattern, value) else None

@@ -33,7 +33,20 @@ LAYERS = (
     "local",
     "testing",
 )
-DOCTOR = ("findings", "patience", "host", "configuration", "aws", "calls", "client", "answers", "landing")
+DOCTOR = (
+    "findings",
+    "patience",
+    "host",
+    "keys",
+    "configuration",
+    "cache",
+    "aws",
+    "credentials",
+    "calls",
+    "client",
+    "answers",
+    "landing",
+)
 MODULES = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "cli"})
 DOCUMENTED = sorted(set(starlette_marketplace.__all__) - {"__version__"})
 

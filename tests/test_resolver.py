@@ -834,6 +834,29 @@ def test_a_role_that_cannot_be_assumed_is_named(
     assert aws.calls == []
 
 
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("<Error><Code></Code></Error>", "(AssumeRole: an unreadable code, HTTP 403, AWS request id none)"),
+        ("<Error><Type>Sender</Type></Error>", "(AssumeRole: an unreadable code, HTTP 403, AWS request id none)"),
+        ("", "(AssumeRole: an unreadable code, HTTP 403, AWS request id none)"),
+        ("<Error><Code>No</Code></Error><RequestId/>", "(AssumeRole: No, HTTP 403, AWS request id none)"),
+        ("<RequestId><a/></RequestId>", "(AssumeRole: an unreadable code, HTTP 403, AWS request id unreadable)"),
+        ("<Error><Code><a/></Code></Error>", "What AWS answered cannot be read (TypeError)"),
+        ("<Error/>", "What AWS answered cannot be read (AttributeError)"),
+    ],
+)
+def test_a_role_that_is_refused_for_no_reason_that_can_be_read_is_an_error_of_ours(
+    environment: pytest.MonkeyPatch, content: str, text: str
+) -> None:
+    response = Response(f"<ErrorResponse>{content}</ErrorResponse>", 403, media_type="text/xml")
+    with serve(FakeAws(response), lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        error = error_of(resolver_of("http://127.0.0.1:1", role_arn=ROLE))
+
+    assert text in str(error)
+
+
 def test_a_role_needs_credentials_to_be_assumed_with_and_waits_for_them(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("AWS_ACCESS_KEY_ID")
     with serve(FakeAws(answer()), lifespan="off") as url, serve(FakeSts(), lifespan="off") as sts_url:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import errors
+from ..aws_errors import code_in
 from ..resolver import setup_error_of
 from .patience import within
 
@@ -124,9 +124,7 @@ def code_of(error: errors.MarketplaceError) -> str:
     if cause is None:
         return "an answer that cannot be read"
     response = _response_of(error)
-    code = type(cause).__name__ if response is None else response["Error"].get("Code") or ""
-    # What stands in for AWS may quote the request, with its signature, wherever it likes.
-    return code if re.fullmatch("[A-Za-z0-9.]{1,64}", code) else "a code that cannot be read"
+    return type(cause).__name__ if response is None else code_in(response) or "a code that cannot be read"
 
 
 def _response_of(error: errors.MarketplaceError) -> Any:

@@ -2,44 +2,30 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import errors
 from ..customer import masked
-from ..resolver import AwsResolver, make_sessions
+from ..resolver import AwsResolver
 from .aws import Aws, code_of, is_aws, reason_of, told
+from .credentials import check_credentials, check_role
 from .findings import Finding, Status, ok, problem, skipped, warning
 
 if TYPE_CHECKING:
     from botocore.session import Session
 
 _ALLOW = '{"Effect": "Allow", "Action": "aws-marketplace:ResolveCustomer", "Resource": "*"}'
-_SOURCES = {
-    "env": "the environment",
-    "shared-credentials-file": "the AWS credentials file",
-    "config-file": "the AWS configuration file",
-    "custom-process": "the credential_process of a profile",
-    "assume-role": "the role of a profile",
-    "assume-role-with-web-identity": "a web identity token, as in EKS",
-    "container-role": "the container's role (ECS task or EKS Pod Identity)",
-    "iam-role": "the EC2 instance's role",
-    "sso": "AWS IAM Identity Center (SSO)",
-    "login": "aws login",
-}
-_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
 
 
 def check_calls(aws: Aws, own: Session, region: str, endpoint: str, token: str) -> Iterator[Finding]:
     """Whose credentials they are, and whether AWS lets them resolve customers."""
-    found = _check_credentials(aws, own)
+    found = check_credentials(aws, own)
     yield found
     if found.status is Status.PROBLEM:
         yield from _skip_calls("role", "account", "permission", reason="There are no credentials to ask with.")
         return
-    caller, found = _check_role(aws, own)
+    caller, found = check_role(aws, own)
     yield found
     if found.status is Status.PROBLEM:
         yield from _skip_calls("account", "permission", reason="There are no credentials of the role to ask with.")
@@ -59,69 +45,6 @@ def check_calls(aws: Aws, own: Session, region: str, endpoint: str, token: str) 
 
 def _skip_calls(*checks: str, reason: str) -> Iterator[Finding]:
     return (skipped(check, reason) for check in checks)
-
-
-def _check_credentials(aws: Aws, session: Session) -> Finding:
-    try:
-        credentials = aws.ask(session.get_credentials)
-        frozen = aws.ask(credentials.get_frozen_credentials) if credentials else None
-    except errors.MarketplaceError as error:
-        return problem("credentials", *told(error))
-    if frozen is None:
-        return problem(
-            "credentials",
-            "No AWS credentials were found.",
-            "Give the host a role of the seller account, or name a profile in profile_name. In a container, run doctor "
-            "in the container.",
-        )
-    spoilt = [name for name in _VARIABLES if _is_spoilt(name)] if credentials.method == "env" else []
-    if spoilt:
-        return problem(
-            "credentials",
-            f"{' and '.join(spoilt)} {'has' if len(spoilt) == 1 else 'have'} white space inside or at an end, and no "
-            "key of AWS has: calls fail before they are sent, or AWS refuses them.",
-            "Take it out. A secret that was made of a file often ends in a newline.",
-        )
-    if frozen.access_key.startswith("ASIA") and not frozen.token:
-        return problem(
-            "credentials",
-            "The AWS credentials are temporary ones, and their session token is missing.",
-            "Set AWS_SESSION_TOKEN (in a file: aws_session_token) along with the two keys.",
-        )
-    source = _SOURCES.get(credentials.method, credentials.method)
-    # Only what surely is the id and not the secret key in its place.
-    is_id = re.fullmatch("A[A-Z]IA[A-Z0-9]{12,}", frozen.access_key)
-    key = f", access key id ending in {frozen.access_key[-4:]}" if is_id else ""
-    return ok("credentials", f"AWS credentials come from {source}{key}.")
-
-
-def _is_spoilt(variable: str) -> bool:
-    value = os.environ.get(variable, "")
-    if variable.endswith("_TOKEN"):
-        # It is a header by itself, and what carries a header takes the blanks around it off.
-        value = value.strip(" \t")
-    return any(character.isspace() for character in value)
-
-
-def _check_role(aws: Aws, own: Session) -> tuple[Session, Finding]:
-    """The session that calls AWS Marketplace, and what was found of the role in it."""
-    check, role_arn = "role", aws.settings.role_arn
-    if role_arn is None:
-        return own, skipped(check, "role_arn is not set, so there is none to assume.")
-    role = role_arn.partition("/")[2]
-    try:
-        _, caller, _ = aws.ask(lambda: make_sessions(aws.settings))
-        aws.ask(lambda: caller.get_credentials().get_frozen_credentials())
-    except errors.MarketplaceError as error:
-        message, advice = told(error)
-        if isinstance(error, errors.AccessDeniedError):
-            advice = (
-                "The trust policy of the role must name the host's own identity and allow it sts:AssumeRole; that "
-                "identity needs a policy that allows the same on role_arn; and role_external_id must be the one that "
-                "the trust policy asks for."
-            )
-        return own, problem(check, f"role_arn names the role {role}. {message}", advice)
-    return caller, ok(check, f"The role {role} of account {masked(role_arn.split(':')[4])} can be assumed.")
 
 
 def _check_account(aws: Aws, caller: Session, region: str, endpoint: str) -> Finding:

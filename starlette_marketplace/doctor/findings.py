@@ -20,6 +20,7 @@ TOPICS = {
         "signup_url",
         "support_url",
     ),
+    "Shared cache": ("shared_cache",),
     "AWS": (
         "aws_config",
         "region",

@@ -11,7 +11,7 @@ from starlette.responses import (
 )
 
 from starlette_marketplace.cli import main
-from tests.doctor import test_calls, test_client, test_configuration
+from tests.doctor import test_calls, test_client, test_credentials, test_keys
 from tests.doctor.world import (
     HOST,
     OTHER,
@@ -112,9 +112,9 @@ def test_wrong_usage_has_an_exit_code_of_its_own(
     "fault",
     [
         test_calls.FAULTS["another-account"],
-        test_calls.FAULTS["role-denied"],
+        test_credentials.FAULTS["role-denied"],
         test_calls.FAULTS["expired-credentials"],
-        test_configuration.FAULTS["weak-old-key"],
+        test_keys.FAULTS["weak-old-key"],
         test_client.FAULTS["broken-config"],
     ],
     ids=lambda fault: fault.check,

@@ -63,6 +63,9 @@ def test_what_is_skipped_for_one_reason_is_told_in_one_line(
         "  skipped  secret_key, product_codes, https_only, session_domain, signup_url, support_url: The\n"
         "           settings have to be valid first.\n"
         "\n"
+        "Shared cache\n"
+        "  skipped  shared_cache: The settings have to be valid first.\n"
+        "\n"
         "AWS\n"
         "  skipped  aws_config, region, "
     ) in text()
