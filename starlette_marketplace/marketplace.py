@@ -104,7 +104,11 @@ class Marketplace:
             except (SettingsError, RegionError):
                 raise
             except MarketplaceError as error:
-                logger.error("AWS Marketplace registrations will fail: %s", error)
+                logger.error(
+                    "AWS Marketplace registrations will fail: %s",
+                    error,
+                    extra={"code": error.code, "reason": str(error)},
+                )
 
     def shutdown(self) -> None:
         """Let no registration wait any longer; calls to AWS that are under way end by themselves."""
@@ -152,6 +156,9 @@ def _make_telemetry() -> Telemetry:
     try:
         from .otel import OpenTelemetry
     except ModuleNotFoundError:
+        return Telemetry()
+    except ImportError:
+        logger.warning("There are no spans and metrics: opentelemetry-api is older than 1.30")
         return Telemetry()
     return OpenTelemetry()
 

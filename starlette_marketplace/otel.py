@@ -5,17 +5,25 @@ The names and their meaning are in docs/observability.md. Attributes hold neithe
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import wraps
+from functools import partial, wraps
 from typing import TYPE_CHECKING, TypeVar
 
-from opentelemetry import context, metrics, trace
+# Not from the package itself: that is there without the API too, when another distribution puts something into it.
+import opentelemetry.context as context
+import opentelemetry.metrics as metrics
+import opentelemetry.trace as trace
+from starlette.requests import ClientDisconnect
 
 from ._version import __version__
-from .errors import MarketplaceError, TokenError
+from .errors import MarketplaceError
 from .telemetry import Outcome, Telemetry
+
+if "explicit_bucket_boundaries_advisory" not in inspect.signature(metrics.Meter.create_histogram).parameters:
+    raise ImportError("opentelemetry-api 1.30 is needed: pip install 'starlette-marketplace[opentelemetry]'")
 
 if TYPE_CHECKING:
     from .telemetry import Lookup, SharedLookup
@@ -41,7 +49,7 @@ class OpenTelemetry(Telemetry):
             "marketplace.shared_cache.lookups", "{lookup}", "What the shared cache answered"
         )
         self._resolutions = meter.create_up_down_counter(
-            "marketplace.resolutions.active", "{resolution}", "Resolutions that run, or wait for a thread"
+            "marketplace.active_resolutions", "{resolution}", "Resolutions that run, or wait for a thread"
         )
         self._calls = meter.create_histogram(
             "marketplace.resolve_customer.duration",
@@ -54,17 +62,8 @@ class OpenTelemetry(Telemetry):
     def registration(self) -> Iterator[Outcome]:
         """A span, and the count of outcomes."""
         outcome = Outcome()
-        with self._span("marketplace.registration") as span:
-            try:
-                yield outcome
-            except Exception:
-                outcome.is_failure = True
-                raise
-            finally:
-                span.set_attribute("marketplace.outcome", outcome.code)
-                if outcome.is_failure:
-                    span.set_status(trace.StatusCode.ERROR, outcome.code)
-                self._registrations.add(1, {"marketplace.outcome": outcome.code})
+        with self._span("marketplace.registration", outcome, partial(self._registrations.add, 1)):
+            yield outcome
 
     def looked_up(self, result: Lookup) -> None:
         """Counted, and an attribute of the registration's span."""
@@ -95,7 +94,7 @@ class OpenTelemetry(Telemetry):
         self._resolutions.add(-1, _WAITING)
         self._resolutions.add(1, _RUNNING)
         try:
-            with self._span("marketplace.resolution"):
+            with self._resolving("marketplace.resolution"):
                 yield
         finally:
             self._resolutions.add(-1, _RUNNING)
@@ -112,29 +111,46 @@ class OpenTelemetry(Telemetry):
     @contextmanager
     def call(self) -> Iterator[None]:
         """A span, and the time that it took by its outcome."""
-        outcome = "RESOLVED"
         began = time.perf_counter()
-        with self._span("marketplace.resolve_customer") as span:
+
+        def record(ended: dict[str, str]) -> None:
+            self._calls.record(time.perf_counter() - began, ended)
+
+        with self._resolving("marketplace.resolve_customer", record):
+            yield
+
+    @contextmanager
+    def _resolving(self, name: str, record: Callable[[dict[str, str]], None] | None = None) -> Iterator[None]:
+        outcome = Outcome()
+        with self._span(name, outcome, record):
+            yield
+            outcome.code = "RESOLVED"
+
+    @contextmanager
+    def _span(self, name: str, outcome: Outcome, record: Callable[[dict[str, str]], None] | None) -> Iterator[None]:
+        """A span that tells how it ended; `record` is given the same attributes."""
+        ended: dict[str, str] = {}
+        # The text of an exception stays out of the span: that of a resolver or hook of the host may quote a buyer.
+        with self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
             try:
                 yield
             except MarketplaceError as error:
-                outcome = error.code
-                if not isinstance(error, TokenError):
-                    span.set_status(trace.StatusCode.ERROR, outcome)
+                outcome.code, outcome.is_failure = error.code, error.status >= 500
                 raise
-            except Exception:
-                outcome = "UNEXPECTED"
-                span.set_status(trace.StatusCode.ERROR, outcome)
+            except ClientDisconnect:
+                raise
+            except Exception as exc:
+                outcome.is_failure = True
+                ended["error.type"] = type(exc).__qualname__
                 raise
             finally:
-                span.set_attribute("marketplace.outcome", outcome)
-                self._calls.record(time.perf_counter() - began, {"marketplace.outcome": outcome})
-
-    @contextmanager
-    def _span(self, name: str) -> Iterator[trace.Span]:
-        # The text of an exception stays out of the span: that of a resolver or hook of the host may quote a buyer.
-        with self._tracer.start_as_current_span(name, record_exception=False, set_status_on_exception=False) as span:
-            yield span
+                ended["marketplace.outcome"] = outcome.code
+                if outcome.is_failure:
+                    ended.setdefault("error.type", outcome.code)
+                    span.set_status(trace.StatusCode.ERROR)
+                span.set_attributes(ended)
+                if record is not None:
+                    record(ended)
 
 
 _WAITING = {"marketplace.state": "waiting"}

@@ -97,12 +97,14 @@ class RegistrationEndpoint:
             return await self._fail(request, error, form)
         is_refused = isinstance(answer, Response) and answer.status_code >= 400
         outcome.code = "REFUSED" if is_refused else "REGISTERED"
+        account = masked(customer.aws_account_id)
         logger.info(
-            "AWS Marketplace registration %s: account %s, product %s",
-            "refused by on_resolved" if is_refused else "begun",
-            masked(customer.aws_account_id),
+            "AWS Marketplace registration refused by on_resolved: account %s, product %s"
+            if is_refused
+            else "AWS Marketplace registration begun: account %s, product %s",
+            account,
             customer.product_code,
-            extra={"registration_id": registration.id},
+            extra={"registration_id": registration.id, "account": account, "product_code": customer.product_code},
         )
         if not isinstance(answer, Response):
             return self._send_on(request, registration, answer)
@@ -154,7 +156,7 @@ class RegistrationEndpoint:
             error,
             error.code,
             reference,
-            extra={"code": error.code, "reference": reference},
+            extra={"code": error.code, "reference": reference, "reason": str(error)},
         )
         if prefers_json(request):
             response = json_error(error)

@@ -120,13 +120,18 @@ class AwsResolver:
                 "No AWS credentials were found: give the host a role or a profile of the seller account"
             )
         if ".amazonaws." in client.meta.endpoint_url and not has_metering(session, region):
-            logger.warning("AWS Marketplace Metering is not known to be in the region %s: set region_name", region)
+            logger.warning(
+                "AWS Marketplace Metering is not known to be in the region %s: set region_name",
+                region,
+                extra={"region": region},
+            )
         answer = client.meta.service_model.operation_model("ResolveCustomer").output_shape
         if "Metadata" not in answer.members:
             logger.warning(
                 "botocore %s does not know Metadata.AgreementId, so agreement_id will be None: "
                 "upgrade botocore to 1.43.111 or newer",
                 botocore.__version__,
+                extra={"botocore_version": botocore.__version__},
             )
         return client
 

@@ -194,7 +194,7 @@ class SharedResolver:
                     operation,
                     type(exc).__name__,
                     self._PAUSE,
-                    extra={"operation": operation, "reason": type(exc).__name__},
+                    extra={"operation": operation, "reason": type(exc).__name__, "retry_after": self._PAUSE},
                 )
         else:
             with self._lock:

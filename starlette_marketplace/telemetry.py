@@ -17,11 +17,11 @@ SharedLookup = Literal["hit", "miss", "failed"]
 
 
 class Outcome:
-    """How a registration ended.
+    """How a registration, a resolution or a call ended.
 
     Attributes:
-        code: The code of the error, or REGISTERED, or REFUSED by a hook; until then UNFINISHED, which it stays when the
-            browser leaves or a hook raises an exception of its own.
+        code: The code of the error, or REGISTERED, REFUSED by a hook, or RESOLVED; until then UNFINISHED, which it
+            stays when the browser leaves, or when a hook or a resolver raises an exception that is not of our tree.
         is_failure: Whether it is for the seller to look at.
     """
 

@@ -1,11 +1,14 @@
 import dataclasses
 import importlib.util
+import json
+import logging
 import re
 import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -61,6 +64,8 @@ def start(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("README.md", "start"),
         ("docs/hosts.md", "litestar_host"),
         ("docs/hosts.md", "quart_host"),
+        ("docs/observability.md", "observability/json_logs"),
+        ("docs/observability.md", "observability/traced"),
         ("docs/security.md", "quiet_botocore"),
         ("docs/security.md", "rate_limit"),
     ],
@@ -96,11 +101,15 @@ def test_the_program_of_the_readme_signs_up_others_too(start: ModuleType) -> Non
 
 @contextmanager
 def running(name: str, folder: Path) -> Iterator[str]:
-    """Run docs/src/<name>.py in `folder` as its page says, and yield its base URL."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    """Run docs/src/<name>.py in `folder` as its page says, its output in a file `stdout`, and yield its base URL."""
+    file = ROOT / f"docs/src/{name}.py"
+    with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "stdout").open("wb") as stdout:
         command = [sys.executable, "-W", "error", "-m", "uvicorn", "--fd", str(listener.fileno())]
         process = subprocess.Popen(
-            [*command, "--app-dir", str(ROOT / "docs/src"), f"{name}:app"], cwd=folder, pass_fds=[listener.fileno()]
+            [*command, "--app-dir", str(file.parent), f"{file.stem}:app"],
+            cwd=folder,
+            pass_fds=[listener.fileno()],
+            stdout=stdout,
         )
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
     try:
@@ -166,6 +175,53 @@ def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
     page = (ROOT / "docs/local-marketplace.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)
     assert rows == [(slug, scenario.summary) for slug, scenario in SCENARIOS.items()]
+
+
+def set_up_accounts(name: str, folder: Path, tokens: list[str]) -> str:
+    """What docs/src/<name>.py says on its standard output while buyers arrive."""
+    with running(name, folder) as url, httpx2.Client(base_url=url, timeout=60, follow_redirects=True) as buyer:
+        assert buyer.get("/signup").text == "Welcome!"
+        pages = [buyer.post(LANDING, data=form(token)) for token in tokens]
+    assert pages[0].text == "Welcome from AWS Marketplace!"
+    return (folder / "stdout").read_text()
+
+
+def test_the_program_of_the_docs_for_opentelemetry_exports_spans_and_metrics(
+    environment: None, marketplace: LocalMarketplace, tmp_path: Path
+) -> None:
+    told = set_up_accounts("observability/traced", tmp_path, [marketplace.issue_token("new-product")])
+    for name in ("registration", "resolution", "resolve_customer"):
+        assert f'"name": "marketplace.{name}"' in told
+    for name in ("registrations", "lookups", "active_resolutions", "resolve_customer.duration"):
+        assert f'"name": "marketplace.{name}"' in told
+    assert '"service.name": "acme-analytics"' in told
+
+
+def test_the_program_of_the_docs_for_logs_writes_json(
+    environment: None, marketplace: LocalMarketplace, tmp_path: Path
+) -> None:
+    tokens = [marketplace.issue_token(scenario) for scenario in ("new-product", "access-denied")]
+    told = set_up_accounts("observability/json_logs", tmp_path, tokens)
+    lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
+    begun, failed = [line for line in lines if line["logger"] == "starlette_marketplace"]
+    assert begun["event"] == "AWS Marketplace registration begun: account %s, product %s"
+    assert begun["account"] == "*" * 8 + marketplace.buyer.account_id[-4:]
+    assert begun["product_code"] == "acmeanalytics"
+    assert (failed["level"], failed["code"]) == ("ERROR", "ACCESS_DENIED")
+    assert failed["message"].endswith(f"(ACCESS_DENIED, reference {failed['reference']})")
+    assert datetime.fromisoformat(failed["time"]) >= datetime.fromisoformat(begun["time"])
+
+
+def test_the_json_of_the_docs_has_the_exceptions_of_the_host_too(environment: None) -> None:
+    try:
+        raise ValueError("a bug")
+    except ValueError:
+        record = logging.makeLogRecord(
+            {"msg": "%s failed", "args": ("it",), "exc_info": sys.exc_info(), "path": Path()}
+        )
+    line = json.loads(program("observability/json_logs").JsonFormatter().format(record))
+    assert (line["event"], line["message"], line["path"]) == ("%s failed", "it failed", ".")
+    assert line["exception"].endswith("ValueError: a bug")
 
 
 @pytest.mark.anyio

@@ -1,8 +1,13 @@
 import json
+import logging
+import os
+import re
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import anyio
@@ -16,15 +21,27 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ALWAYS_ON, Sampler, SamplingResult
-from opentelemetry.trace import StatusCode
+from opentelemetry.trace import SpanKind, StatusCode
 from starlette.applications import Starlette
 from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message
 
-from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings
+from starlette_marketplace import (
+    ConfigurationError,
+    Marketplace,
+    MarketplaceError,
+    MarketplaceMiddleware,
+    MarketplaceSettings,
+    ProductMismatchError,
+    ThrottledError,
+    errors,
+)
 from starlette_marketplace.hooks import RegistrationRequested, RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.otel import OpenTelemetry
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, form, starlette_middleware
+from tests.observability import PAGE, codes, older_opentelemetry, rows
 from tests.test_shared_cache import FakeSharedCache
 
 pytestmark = pytest.mark.anyio
@@ -41,7 +58,10 @@ class Watch:
         self._at_first = self._totals()
 
     def spans(self) -> dict[str, ReadableSpan]:
-        return {span.name: span for span in self._spans.get_finished_spans()}
+        return {span.name: span for span in self.all_spans()}
+
+    def all_spans(self) -> tuple[ReadableSpan, ...]:
+        return self._spans.get_finished_spans()
 
     def outcomes(self) -> list[tuple[object, StatusCode]]:
         return [
@@ -51,7 +71,7 @@ class Watch:
         ]
 
     def counts(self, name: str) -> dict[str, float]:
-        """What a metric has counted, by the value of its attribute; a histogram, how often."""
+        """What a metric has counted, by the value of its own attribute; a histogram, how often."""
         return {
             value: total - self._at_first.get((metric, value), 0)
             for (metric, value), total in self._totals().items()
@@ -59,16 +79,26 @@ class Watch:
         }
 
     def everything(self) -> str:
-        return "".join(span.to_json() for span in self._spans.get_finished_spans()) + json.dumps(self._metrics())
+        return "".join(span.to_json() for span in self._spans.get_finished_spans()) + json.dumps(self.metrics())
 
-    def _totals(self) -> dict[tuple[str, str], float]:
+    def error_types(self, name: str) -> set[object]:
+        """The values of error.type that a metric has had since the process began."""
         return {
-            (metric["name"], *point["attributes"].values()): point.get("value", point.get("count"))
-            for metric in self._metrics()
+            point["attributes"].get("error.type")
+            for metric in self.metrics()
             for point in metric["data"]["data_points"]
+            if metric["name"] == name
         }
 
-    def _metrics(self) -> list[Any]:
+    def _totals(self) -> dict[tuple[str, str], float]:
+        totals: dict[tuple[str, str], float] = defaultdict(float)
+        for metric in self.metrics():
+            for point in metric["data"]["data_points"]:
+                [value] = (value for name, value in point["attributes"].items() if name.startswith("marketplace."))
+                totals[metric["name"], value] += point.get("value", point.get("count"))
+        return totals
+
+    def metrics(self) -> list[Any]:
         data = self._reader.get_metrics_data()
         if data is None:
             return []
@@ -126,7 +156,7 @@ async def test_a_registration_is_a_span_within_that_of_the_host_and_around_those
     assert parents["marketplace.resolution"] == ids["marketplace.registration"]
     assert parents["marketplace.resolve_customer"] == ids["marketplace.resolution"]
     assert registration.attributes == {"marketplace.lookup": "asked", "marketplace.outcome": "REGISTERED"}
-    assert resolution.attributes == {}
+    assert resolution.attributes == {"marketplace.outcome": "RESOLVED"}
     assert call.attributes == {"marketplace.outcome": "RESOLVED"}
     assert {span.status.status_code for span in spans.values()} == {StatusCode.UNSET}
 
@@ -155,7 +185,12 @@ async def test_outcomes_are_counted_and_those_for_the_seller_to_look_at_are_erro
     assert watch.outcomes() == [(outcome, status)]
     assert watch.counts("marketplace.registrations") == {outcome: 1}
     assert watch.counts("marketplace.resolve_customer.duration") == {of_the_call: 1}
-    assert watch.spans()["marketplace.resolve_customer"].status.status_code is status
+    for span in watch.spans().values():
+        assert span.status.status_code is status
+        error_type = outcome if status is StatusCode.ERROR else None
+        assert (span.attributes or {}).get("error.type") == error_type
+        assert error_type in watch.error_types("marketplace.registrations")
+        assert error_type in watch.error_types("marketplace.resolve_customer.duration")
 
 
 async def test_what_is_no_registration_is_not_counted(watch: Watch, settings: MarketplaceSettings) -> None:
@@ -193,6 +228,8 @@ async def test_a_hook_that_refuses_is_told_apart_from_one_that_fails(
         ("REFUSED", StatusCode.UNSET),
         ("UNFINISHED", StatusCode.ERROR),
     ]
+    assert (watch.spans()["marketplace.registration"].attributes or {})["error.type"] == "ValueError"
+    assert "ValueError" in watch.error_types("marketplace.registrations")
     assert "123456789012" not in watch.everything()
 
 
@@ -203,10 +240,33 @@ async def test_a_mistake_of_a_resolver_of_the_hosts_own_is_an_error(
     host = starlette_middleware(settings=settings, resolver=resolver)
     async with browser(host, raise_app_exceptions=False) as buyer:
         await buyer.post(LANDING, data=form("good"))
-    assert watch.counts("marketplace.resolve_customer.duration") == {"UNEXPECTED": 1}
-    assert watch.outcomes() == [("UNFINISHED", StatusCode.ERROR)]
-    assert watch.spans()["marketplace.resolve_customer"].status.status_code is StatusCode.ERROR
+    assert watch.counts("marketplace.resolve_customer.duration") == {"UNFINISHED": 1}
+    assert watch.error_types("marketplace.resolve_customer.duration") >= {"ZeroDivisionError"}
+    for name in ("registration", "resolution", "resolve_customer"):
+        span = watch.spans()[f"marketplace.{name}"]
+        assert span.status.status_code is StatusCode.ERROR
+        assert span.attributes == {
+            **({"marketplace.lookup": "asked"} if name == "registration" else {}),
+            "marketplace.outcome": "UNFINISHED",
+            "error.type": "ZeroDivisionError",
+        }
     assert "123456789012" not in watch.everything()
+
+
+async def test_an_error_of_the_tree_that_a_resolver_of_the_hosts_own_raises_is_judged_by_its_status(
+    watch: Watch, settings: MarketplaceSettings
+) -> None:
+    resolver = FakeResolver({"good": ProductMismatchError("the product has gone")})
+    async with browser(starlette_middleware(settings=settings, resolver=resolver)) as buyer:
+        await post(buyer, "good")
+    assert {span.status.status_code for span in watch.spans().values()} == {StatusCode.UNSET}
+    assert watch.counts("marketplace.resolve_customer.duration") == {"PRODUCT_MISMATCH": 1}
+
+
+def test_a_call_that_the_end_of_the_process_breaks_off_is_not_counted_as_resolved(watch: Watch) -> None:
+    with pytest.raises(KeyboardInterrupt), OpenTelemetry().call():
+        raise KeyboardInterrupt
+    assert watch.counts("marketplace.resolve_customer.duration") == {"UNFINISHED": 1}
 
 
 async def test_a_browser_that_leaves_is_no_error(watch: Watch, settings: MarketplaceSettings) -> None:
@@ -220,11 +280,77 @@ async def test_a_browser_that_leaves_is_no_error(watch: Watch, settings: Marketp
         assert watch.outcomes() == [("UNFINISHED", StatusCode.UNSET)]
         await post(buyer, "good")
     assert watch.counts("marketplace.resolve_customer.duration") == {"RESOLVED": 1}
-    assert watch.counts("marketplace.resolutions.active") == {}
+    assert watch.counts("marketplace.active_resolutions") == {}
+
+
+async def test_a_browser_that_leaves_before_it_has_sent_everything_is_no_error(
+    watch: Watch, settings: MarketplaceSettings
+) -> None:
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": LANDING,
+        "headers": [(b"content-type", b"application/x-www-form-urlencoded")],
+    }
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise AssertionError(message)
+
+    await starlette_middleware(settings=settings, resolver=FakeResolver())(scope, receive, send)
+    assert watch.outcomes() == [("UNFINISHED", StatusCode.UNSET)]
+    assert watch.counts("marketplace.registrations") == {"UNFINISHED": 1}
+    assert (watch.spans()["marketplace.registration"].attributes or {}).keys() == {"marketplace.outcome"}
 
 
 async def post(buyer: httpx2.AsyncClient, token: str) -> None:
     await buyer.post(LANDING, data=form(token))
+
+
+async def test_a_resolution_belongs_to_the_registration_that_came_first_and_the_others_say_that_they_joined(
+    watch: Watch, settings: MarketplaceSettings
+) -> None:
+    resolver = FakeResolver()
+    host = starlette_middleware(settings=settings, resolver=resolver)
+    async with browser(host) as buyer, anyio.create_task_group() as tasks:
+        with resolver.held():
+            for _ in range(3):
+                tasks.start_soon(post, buyer, "good")
+                await anyio.wait_all_tasks_blocked()
+    by_lookup: dict[object, list[int]] = {}
+    for span in watch.all_spans():
+        if span.name == "marketplace.registration":
+            assert span.context
+            by_lookup.setdefault((span.attributes or {})["marketplace.lookup"], []).append(span.context.span_id)
+    resolutions = [span for span in watch.all_spans() if span.name == "marketplace.resolution"]
+    assert {lookup: len(ids) for lookup, ids in by_lookup.items()} == {"asked": 1, "joined": 2}
+    assert [span.parent and span.parent.span_id for span in resolutions] == by_lookup["asked"]
+
+
+class Spans(logging.Handler):
+    """The spans within which the package logs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[object] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.names.append(getattr(trace.get_current_span(), "name", None))
+
+
+async def test_the_log_finds_the_span_that_it_belongs_to(watch: Watch, settings: MarketplaceSettings) -> None:
+    logger, handler, cache = logging.getLogger("starlette_marketplace"), Spans(), FakeSharedCache()
+    cache.fails = {"get"}
+    logger.addHandler(handler)
+    try:
+        host = starlette_middleware(settings=settings, resolver=FakeResolver(), shared_cache=cache)
+        async with browser(host) as buyer:
+            await post(buyer, "bad")
+    finally:
+        logger.removeHandler(handler)
+    assert handler.names == ["marketplace.resolution", "marketplace.registration"]
 
 
 async def test_lookups_and_resolutions_under_way_are_counted(watch: Watch, settings: MarketplaceSettings) -> None:
@@ -239,10 +365,10 @@ async def test_lookups_and_resolutions_under_way_are_counted(watch: Watch, setti
                     tasks.start_soon(post, buyer, token)
                     await anyio.wait_all_tasks_blocked()
                 await post(buyer, "refused")
-                assert watch.counts("marketplace.resolutions.active") == {"running": 1, "waiting": 1}
+                assert watch.counts("marketplace.active_resolutions") == {"running": 1, "waiting": 1}
         await post(buyer, "running")
     assert watch.counts("marketplace.lookups") == {"asked": 2, "joined": 2, "refused": 1, "cached": 1}
-    assert watch.counts("marketplace.resolutions.active") == {}
+    assert watch.counts("marketplace.active_resolutions") == {}
     assert watch.counts("marketplace.registrations") == {"REGISTERED": 5, "OVERLOADED": 1}
 
 
@@ -258,9 +384,9 @@ async def test_a_resolution_that_never_begins_does_not_wait_for_ever(
             await anyio.to_thread.run_sync(resolver.called.acquire)
             tasks.start_soon(post, buyer, "never begins")
             await anyio.wait_all_tasks_blocked()
-            assert watch.counts("marketplace.resolutions.active") == {"running": 1, "waiting": 1}
+            assert watch.counts("marketplace.active_resolutions") == {"running": 1, "waiting": 1}
             marketplace.shutdown()
-    assert watch.counts("marketplace.resolutions.active") == {}
+    assert watch.counts("marketplace.active_resolutions") == {}
 
 
 async def test_what_the_shared_cache_answers_is_counted(watch: Watch, settings: MarketplaceSettings) -> None:
@@ -329,3 +455,172 @@ print(*sorted({"opentelemetry.metrics", "opentelemetry.trace", "opentelemetry.sd
         for which in ("with", "without")
     ]
     assert imported == ["opentelemetry.metrics opentelemetry.trace", ""]
+
+
+@pytest.mark.parametrize("has_api", [True, False])
+def test_what_others_put_into_the_package_opentelemetry_is_not_taken_for_its_api(tmp_path: Path, has_api: bool) -> None:
+    (tmp_path / "opentelemetry/proto").mkdir(parents=True)
+    script = f"""
+import opentelemetry
+if {not has_api}:
+    opentelemetry.__path__ = [{str(tmp_path / "opentelemetry")!r}]
+import opentelemetry.proto
+from starlette_marketplace import Marketplace, MarketplaceSettings
+import sys
+Marketplace(MarketplaceSettings(secret_key="k" * 32, product_codes="*"))
+print("opentelemetry.metrics" in sys.modules)
+"""
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    assert (done.stdout.strip(), done.stderr) == (str(has_api), "")
+
+
+async def test_an_opentelemetry_that_is_too_old_is_warned_about_and_all_goes_on(
+    watch: Watch, settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with older_opentelemetry(monkeypatch):
+        host = starlette_middleware(settings=settings, resolver=FakeResolver())
+        async with browser(host) as buyer:
+            assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
+    assert "There are no spans and metrics: opentelemetry-api is older than 1.30" in caplog.text
+    assert watch.spans() == {}
+
+
+def test_providers_that_are_set_after_the_host_was_made_are_told() -> None:
+    script = """
+from opentelemetry import metrics, trace
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from starlette.testclient import TestClient
+from starlette_marketplace import Marketplace, MarketplaceSettings
+from tests.fakes import FakeResolver
+from tests.hosts import form
+
+marketplace = Marketplace(MarketplaceSettings(secret_key="k" * 32, product_codes="*"), resolver=FakeResolver())
+spans, reader = InMemorySpanExporter(), InMemoryMetricReader()
+tracer_provider = TracerProvider()
+tracer_provider.add_span_processor(SimpleSpanProcessor(spans))
+trace.set_tracer_provider(tracer_provider)
+metrics.set_meter_provider(MeterProvider([reader]))
+TestClient(marketplace, follow_redirects=False).post("/register", data=form("good"))
+print(*sorted(span.name for span in spans.get_finished_spans()))
+print("marketplace.registrations" in reader.get_metrics_data().to_json())
+"""
+    root = Path(__file__).parent.parent
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=root)
+    assert done.stdout.splitlines() == [
+        "marketplace.registration marketplace.resolution marketplace.resolve_customer",
+        "True",
+    ]
+
+
+def tables() -> tuple[dict[str, str], dict[str, tuple[str, str, set[str]]], dict[str, set[str]]]:
+    """What the page says: the codes, the metrics and the attributes of spans."""
+    known = {codes(code)[0]: error for code, _, error, _ in rows("code | log | error | what it means, and what to do")}
+    measured = {
+        codes(name)[0]: (instrument, codes(unit)[0], set(codes(attributes)))
+        for name, instrument, unit, attributes, _ in rows("metric | instrument | unit | attributes | what it counts")
+    }
+    traced = {
+        codes(name)[0]: set(codes(attributes))
+        for name, _, attributes, _ in rows("span | parent | attributes | what it spans")
+    }
+    return known, measured, traced
+
+
+def values_of_the_page() -> dict[str, set[str]]:
+    return {codes(name)[0]: set(codes(values)) for name, values, _ in rows("attribute | values | what they mean")}
+
+
+async def test_the_page_has_what_is_emitted(watch: Watch, settings: MarketplaceSettings) -> None:
+    answers = dict.fromkeys(["running", "waiting", "refused"], CUSTOMER) | {"throttled": ThrottledError("too often")}
+    resolver, cache = FakeResolver(answers), FakeSharedCache()
+    narrow = replace(settings, max_concurrency=1, max_waiting=1)
+    host = starlette_middleware(settings=narrow, resolver=resolver, shared_cache=cache)
+    async with browser(host) as buyer:
+        async with anyio.create_task_group() as tasks:
+            with resolver.held():
+                for token in ("running", "waiting", "waiting"):
+                    tasks.start_soon(post, buyer, token)
+                    await anyio.wait_all_tasks_blocked()
+                await post(buyer, "refused")
+                emitted = points(watch)
+        await post(buyer, "running")
+        cache.fails = {"get"}
+        await post(buyer, "throttled")
+    async with browser(starlette_middleware(settings=settings, resolver=resolver, shared_cache=cache)) as buyer:
+        cache.fails.clear()
+        await post(buyer, "running")
+    emitted += points(watch)
+    known, measured, traced = tables()
+
+    instruments: dict[str, tuple[str, str, set[str]]] = {}
+    for name, instrument, unit, attributes in emitted:
+        instruments.setdefault(name, (instrument, unit, set()))[2].update(attributes)
+    assert instruments == measured
+
+    spans: dict[str, set[str]] = {}
+    for span in watch.all_spans():
+        assert span.kind is SpanKind.INTERNAL
+        spans.setdefault(span.name, set()).update(span.attributes or {})
+    assert spans == traced
+
+    values: dict[str, set[str]] = {}
+    for *_, attributes in emitted:
+        for attribute, value in attributes.items():
+            values.setdefault(attribute, set()).add(value)
+    assert values.pop("marketplace.outcome") <= known.keys()
+    assert "THROTTLED" in values.pop("error.type")
+    described = values_of_the_page()
+    assert described.keys() == values.keys() | {"marketplace.outcome", "error.type"}
+    assert values == {attribute: described[attribute] for attribute in values}
+
+
+def points(watch: Watch) -> list[tuple[str, str, str, dict[str, str]]]:
+    """Name, instrument, unit and attributes of each point of the metrics."""
+    return [
+        (metric["name"], instrument_of(metric["data"]), metric["unit"], point["attributes"])
+        for metric in watch.metrics()
+        for point in metric["data"]["data_points"]
+    ]
+
+
+def instrument_of(data: dict[str, Any]) -> str:
+    if "is_monotonic" not in data:
+        return "histogram"
+    return "counter" if data["is_monotonic"] else "up-down counter"
+
+
+def test_the_page_has_every_code_and_what_log_and_traces_make_of_it() -> None:
+    expected = {
+        kind.code: (
+            "ERROR" if issubclass(kind, ConfigurationError) else "WARNING",
+            "yes" if kind.status >= 500 else "no",
+        )
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, MarketplaceError)
+    } | {
+        "REGISTERED": ("INFO", "no"),
+        "REFUSED": ("INFO", "no"),
+        "RESOLVED": ("none", "no"),
+        "UNFINISHED": ("none", "both"),
+    }
+    header = "code | log | error | what it means, and what to do"
+    assert {codes(code)[0]: (level, error) for code, level, error, _ in rows(header)} == expected
+
+
+def test_the_queries_of_the_page_ask_for_metrics_and_attributes_that_there_are() -> None:
+    queries = PAGE.partition("```promql\n")[2].partition("```")[0]
+    known, measured, _ = tables()
+    suffixes = {"counter": "_total", "up-down counter": "", "histogram": "_seconds_bucket"}
+    metrics = {f"{name.replace('.', '_')}{suffixes[kind]}" for name, (kind, _, _) in measured.items()}
+    assert set(re.findall(r"(marketplace_\w+)(?=[{[])", queries)) == metrics
+    values = {name.replace(".", "_"): values for name, values in values_of_the_page().items()}
+    values["marketplace_outcome"] = set(known)
+    asked = re.findall(r'[{,] ?(\w+)!?="(\w*)"', queries)
+    assert asked
+    assert [(label, value) for label, value in asked if value and value not in values[label]] == []
+    assert {label for label, _ in asked} <= values.keys()
