@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 _MAX_LENGTH = 512
+_ACCOUNT_ID = re.compile("[0-9]{12}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,12 +37,12 @@ class MarketplaceCustomer:
     agreement_id: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("license_arn", "customer_identifier", "agreement_id"):
-            object.__setattr__(self, name, getattr(self, name) or None)
         for name, value in _values(self).items():
             if value is not None and not _is_identifier(value):
                 raise ValueError(f"{name} must be at most {_MAX_LENGTH} printable ASCII characters")
-        if not re.fullmatch("[0-9]{12}", self.aws_account_id or ""):
+            if value == "":
+                object.__setattr__(self, name, None)
+        if not _ACCOUNT_ID.fullmatch(self.aws_account_id or ""):
             raise ValueError("aws_account_id must be a string of 12 digits")
         if not self.product_code:
             raise ValueError("product_code must not be empty")
@@ -102,25 +103,25 @@ class Registration:
         Raises:
             ValueError: `data` did not come from `to_dict`.
         """
-        match data:
-            case {
-                "customer": dict(customer),
-                "resolved_at": int() | float() as resolved_at,
-                "free_trial": bool(free_trial),
-                "hints": dict(hints),
-            }:
-                if not all(isinstance(text, str) for hint in hints.items() for text in hint):
-                    raise ValueError("not a registration")
-                try:
-                    return cls(
-                        customer=MarketplaceCustomer(**customer),
-                        resolved_at=datetime.fromtimestamp(resolved_at, UTC),
-                        free_trial=free_trial,
-                        hints=hints,
-                    )
-                except (TypeError, OverflowError, OSError) as exc:
-                    raise ValueError("not a registration") from exc
-        raise ValueError("not a registration")
+        try:
+            customer, hints = data["customer"], data["hints"]
+            resolved_at, free_trial = data["resolved_at"], data["free_trial"]
+            if not (
+                isinstance(customer, dict)
+                and isinstance(hints, dict)
+                and isinstance(resolved_at, int | float)
+                and isinstance(free_trial, bool)
+                and all(isinstance(text, str) for hint in hints.items() for text in hint)
+            ):
+                raise ValueError("not a registration")
+            return cls(
+                customer=MarketplaceCustomer(**customer),
+                resolved_at=datetime.fromtimestamp(resolved_at, UTC),
+                free_trial=free_trial,
+                hints=hints,
+            )
+        except (KeyError, TypeError, OverflowError, OSError) as exc:
+            raise ValueError("not a registration") from exc
 
 
 def _values(customer: MarketplaceCustomer) -> dict[str, str | None]:

@@ -60,7 +60,7 @@ async def read_form(request: Request, *, max_body_size: int, deadline: float) ->
     Args:
         request: The request, its body not read yet.
         max_body_size: Bytes; nothing is read beyond them.
-        deadline: Seconds for the body to arrive.
+        deadline: When the body must have arrived, by `anyio.current_time()`.
 
     Raises:
         MissingTokenError: No token, or an empty one.
@@ -74,12 +74,12 @@ async def read_form(request: Request, *, max_body_size: int, deadline: float) ->
     parse = _PARSERS.get(media_type(request))
     if parse is None:
         raise UnsupportedMediaTypeError("the body is neither a form nor JSON")
-    with anyio.move_on_after(deadline) as scope:
+    with anyio.CancelScope(deadline=deadline) as scope:
         body = await _read_body(request, max_body_size)
     if scope.cancelled_caught:
         # Servers wait for a body without limit, and for one that was read already they wait until the browser leaves.
         raise MalformedRequestError(
-            f"the body did not arrive within {deadline} s: the browser was too slow, "
+            "the body did not arrive before the deadline: the browser was too slow, "
             "or a middleware outside of this one has read the body and did not pass it on"
         )
     if not body:

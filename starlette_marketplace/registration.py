@@ -75,15 +75,14 @@ class RegistrationEndpoint:
 
     async def _register(self, request: Request, outcome: Outcome) -> ASGIApp:
         form = None
-        began = anyio.current_time()
+        deadline = anyio.current_time() + self.settings.deadline
         try:
-            form = await read_form(request, max_body_size=self.settings.max_body_size, deadline=self.settings.deadline)
+            form = await read_form(request, max_body_size=self.settings.max_body_size, deadline=deadline)
             refusal = await self.on_request(RegistrationRequested(request))
             if refusal is not None:
                 outcome.code = "REFUSED"
                 return refusal
-            patience = began + self.settings.deadline - anyio.current_time()
-            customer = await self.resolutions.resolve(form.token, patience=patience)
+            customer = await self.resolutions.resolve(form.token, deadline=deadline)
             if not self._accepts(customer.product_code):
                 raise ProductMismatchError(
                     f"the token is for product code {customer.product_code}, which product_codes does not list"

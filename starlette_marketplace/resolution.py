@@ -78,25 +78,26 @@ class Resolutions:
             settings.cache_size, ttu=self._keep_until, timer=timer
         )
 
-    async def resolve(self, token: str, *, patience: float | None = None) -> MarketplaceCustomer:
+    async def resolve(self, token: str, *, deadline: float | None = None) -> MarketplaceCustomer:
         """The customer of `token`, from the cache, from a call under way, or by asking.
 
         Args:
             token: The registration token.
-            patience: Seconds to wait; None for `deadline`.
+            deadline: When to give up, by `anyio.current_time()`; None after the seconds of the setting.
 
         Raises:
             MarketplaceError: What the resolver raised.
-            DeadlineExceededError: There is no outcome in that time.
+            DeadlineExceededError: There is no outcome by then.
             OverloadedError: Too many wait already.
             UnavailableError: The server is shutting down.
         """
         key = self._key(token)
-        patience = self._deadline if patience is None else patience
+        if deadline is None:
+            deadline = anyio.current_time() + self._deadline
         with self._lock:
-            found = self._outcomes.get(key) or self._join(key, token, patience)
+            found = self._outcomes.get(key) or self._join(key, token, deadline)
         if isinstance(found, _Flight):
-            outcome = await self._land(found, patience)
+            outcome = await self._land(found, deadline)
         else:
             self._telemetry.looked_up("cached")
             outcome = found
@@ -124,8 +125,8 @@ class Resolutions:
     def _key(self, token: str) -> str:
         return hmac.new(self._secret_key, token.encode(), hashlib.sha256).hexdigest()
 
-    def _join(self, key: str, token: str, patience: float) -> _Flight[MarketplaceCustomer]:
-        wanted_until = self._timer() + patience
+    def _join(self, key: str, token: str, deadline: float) -> _Flight[MarketplaceCustomer]:
+        wanted_until = self._timer() + deadline - anyio.current_time()
         flight = self._flights.get(key)
         if flight is not None:
             flight.wanted_until = max(flight.wanted_until, wanted_until)
@@ -159,9 +160,9 @@ class Resolutions:
             raise OverloadedError(f"no thread could be started: {exc}") from exc
 
     async def _land(
-        self, flight: _Flight[MarketplaceCustomer], patience: float
+        self, flight: _Flight[MarketplaceCustomer], deadline: float
     ) -> MarketplaceCustomer | MarketplaceError:
-        with anyio.move_on_after(patience) as scope:
+        with anyio.CancelScope(deadline=deadline) as scope:
             await self._ended(flight)
         if scope.cancelled_caught:
             return DeadlineExceededError(

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from itsdangerous import BadData, Signer, base64_decode, base64_encode
+from itsdangerous import BadSignature, Signer
 from starlette.responses import Response
 
 from .customer import Registration
@@ -29,6 +30,7 @@ _SALT = "starlette_marketplace.session"
 _SAME_SITE: Literal["lax"] = "lax"  # Strict is not sent on the GET that follows a cross-site POST.
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
+_from_json = json.JSONDecoder().decode
 
 
 class RegistrationSession:
@@ -70,12 +72,10 @@ class RegistrationSession:
 
         Hints that would make the cookie larger than browsers take are left out.
         """
-        name = self._prefix + registration.id
-        value = self._sign(registration)
-        if len(name) + len(value) > _MAX_COOKIE_SIZE:
-            value = self._sign(replace(registration, hints={}))
-        # Neither name nor value has a character that cookies would have to quote.
-        return f"{name}={value}; {self._attributes}"
+        pair = self._sign(registration)
+        if len(pair) - len("=") > _MAX_COOKIE_SIZE:
+            pair = self._sign(replace(registration, hints={}))
+        return f"{pair}; {self._attributes}"
 
     def delete(self, response: Response, registration: Registration) -> None:
         """Make `response` remove the cookie of `registration`."""
@@ -103,13 +103,17 @@ class RegistrationSession:
         return None if value is None else self._verify(name, value)
 
     def _sign(self, registration: Registration) -> str:
-        return self._signer.sign(base64_encode(_to_json(registration.to_dict()))).decode()
+        # The name is signed along, so that a cookie cannot be moved to another registration's. Nothing in name or value
+        # has to be quoted.
+        payload = urlsafe_b64encode(_to_json(registration.to_dict()).encode()).decode().rstrip("=")
+        return self._signer.sign(f"{self._prefix}{registration.id}={payload}").decode()
 
     def _verify(self, name: str, value: str) -> Registration | None:
         try:
-            registration = Registration.from_dict(json.loads(base64_decode(self._signer.unsign(value))))
-        except (BadData, ValueError, RecursionError):
+            pair = self._signer.unsign(f"{name}={value}")
+            payload = urlsafe_b64decode(pair[len(name) + 1 :] + b"==")  # Too much padding does no harm.
+            registration = Registration.from_dict(_from_json(payload.decode()))
+        except (BadSignature, ValueError, RecursionError):
             return None
         age = self._clock() - registration.resolved_at.timestamp()
-        fresh = -self._CLOCK_SKEW <= age <= self._max_age
-        return registration if fresh and name == self._prefix + registration.id else None
+        return registration if -self._CLOCK_SKEW <= age <= self._max_age else None

@@ -63,8 +63,10 @@ def signed(data: object, *, key: str = KEY, salt: str = SALT, digest: Any = hash
 
 
 def signed_bytes(payload: bytes, *, key: str = KEY, salt: str = SALT, digest: Any = hashlib.sha256) -> str:
+    """The value of a cookie of this payload, under the name that `REGISTRATION` has."""
     signer = Signer(key, salt, key_derivation="hmac", digest_method=digest)
-    return signer.sign(base64_encode(payload)).decode()
+    pair = signer.sign(f"__Host-marketplace-{REGISTRATION.id}={base64_encode(payload).decode()}")
+    return pair.decode().partition("=")[2]
 
 
 SESSION = session_of()

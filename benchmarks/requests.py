@@ -1,0 +1,73 @@
+"""Requests that are handed to an ASGI app in process, as a server would."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from urllib.parse import urlencode
+
+from starlette.types import ASGIApp, Message
+
+# As Chromium sends them, without those of its make.
+_HEADERS = {
+    "host": "app.example",
+    "accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+    "accept-encoding": "gzip, deflate, br",
+    "accept-language": "en",
+    "sec-fetch-dest": "document",
+    "sec-fetch-mode": "navigate",
+    "user-agent": "Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 (KHTML, like Gecko)",
+}
+
+
+def form(token: str) -> bytes:
+    return urlencode({"x-amzn-marketplace-token": token}).encode()
+
+
+def requests(
+    app: ASGIApp, path: str, *, cookie: str | None = None, body: bytes | None = None
+) -> Callable[[int], Awaitable[None]]:
+    """What sends so many requests to `app`, one after the other: a GET, or with a body a form."""
+    headers = _HEADERS | ({"cookie": cookie} if cookie else {})
+    if body is not None:
+        headers |= {"content-type": "application/x-www-form-urlencoded", "content-length": str(len(body))}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "asgi": {"version": "3.0", "spec_version": "2.3"},
+        "http_version": "1.1",
+        "server": ("127.0.0.1", 8000),
+        "client": ("127.0.0.1", 50_000),
+        "scheme": "https",
+        "method": "GET" if body is None else "POST",
+        "root_path": "",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+    }
+    raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
+    message = {"type": "http.request", "body": body or b"", "more_body": False}
+
+    async def receive() -> Message:
+        return message
+
+    async def send(_: Message) -> None:
+        pass
+
+    async def send_requests(count: int) -> None:
+        for _ in range(count):
+            await app({**scope, "headers": raw_headers.copy(), "state": {}}, receive, send)
+
+    return send_requests
+
+
+async def answer_of(app: ASGIApp, path: str, body: bytes) -> tuple[int, dict[str, str]]:
+    """The status and the headers that a form is answered with."""
+    start: dict[str, Any] = {}
+
+    async def recording(scope: Any, receive: Any, send: Any) -> None:
+        async def record(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                start.update(message)
+
+        await app(scope, receive, record)
+
+    await requests(recording, path, body=body)(1)
+    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}
