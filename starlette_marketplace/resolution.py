@@ -193,9 +193,11 @@ class Resolutions:
 
     def _wake(self, flight: _Flight[Any], _: Future[Any]) -> None:
         with self._lock:
-            for wake in flight.wakers:
-                with suppress(RuntimeError):  # The loop has gone, and the caller with it.
-                    wake()
+            wakers = list(flight.wakers)
+        # Without the lock: waking gives up the GIL, and a loop would wait for both.
+        for wake in wakers:
+            with suppress(RuntimeError):  # The loop has gone, and the caller with it.
+                wake()
 
     def _landed(self, key: str, future: Future[MarketplaceCustomer]) -> None:
         with self._lock:
