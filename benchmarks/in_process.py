@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import repeat
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
@@ -114,8 +115,8 @@ async def rivals() -> dict[str, Rivals]:
             "SessionMiddleware": requests(sessions, "/session", cookie=session_cookie),
         },
         "cached registration": {
-            "Starlette": requests(sessions, LANDING, body=form(TOKEN)),
-            "ours": requests(ours, LANDING, body=form(TOKEN)),
+            "Starlette": requests(sessions, LANDING, bodies=repeat(form(TOKEN))),
+            "ours": requests(ours, LANDING, bodies=repeat(form(TOKEN))),
         },
     }
 

@@ -1,6 +1,6 @@
 """Requests that are handed to an ASGI app in process, as a server would."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from urllib.parse import urlencode
 
@@ -23,12 +23,13 @@ def form(token: str) -> bytes:
 
 
 def requests(
-    app: ASGIApp, path: str, *, cookie: str | None = None, body: bytes | None = None
+    app: ASGIApp, path: str, *, cookie: str | None = None, bodies: Iterator[bytes] | None = None
 ) -> Callable[[int], Awaitable[None]]:
-    """What sends so many requests to `app`, one after the other: a GET, or with a body a form."""
+    """What sends so many requests to `app`, one after the other: with `bodies` a form each, else GET."""
     headers = _HEADERS | ({"cookie": cookie} if cookie else {})
-    if body is not None:
-        headers |= {"content-type": "application/x-www-form-urlencoded", "content-length": str(len(body))}
+    if bodies is not None:
+        headers |= {"content-type": "application/x-www-form-urlencoded"}
+    raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
     scope: dict[str, Any] = {
         "type": "http",
         "asgi": {"version": "3.0", "spec_version": "2.3"},
@@ -36,24 +37,28 @@ def requests(
         "server": ("127.0.0.1", 8000),
         "client": ("127.0.0.1", 50_000),
         "scheme": "https",
-        "method": "GET" if body is None else "POST",
+        "method": "GET" if bodies is None else "POST",
         "root_path": "",
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
     }
-    raw_headers = [(name.encode(), value.encode()) for name, value in headers.items()]
-    message = {"type": "http.request", "body": body or b"", "more_body": False}
+    body = b""
 
     async def receive() -> Message:
-        return message
+        return {"type": "http.request", "body": body, "more_body": False}
 
     async def send(_: Message) -> None:
         pass
 
     async def send_requests(count: int) -> None:
+        nonlocal body
         for _ in range(count):
-            await app({**scope, "headers": raw_headers.copy(), "state": {}}, receive, send)
+            of_this = raw_headers.copy()
+            if bodies is not None:
+                body = next(bodies)
+                of_this.append((b"content-length", str(len(body)).encode()))
+            await app({**scope, "headers": of_this, "state": {}}, receive, send)
 
     return send_requests
 
@@ -69,5 +74,5 @@ async def answer_of(app: ASGIApp, path: str, body: bytes) -> tuple[int, dict[str
 
         await app(scope, receive, record)
 
-    await requests(recording, path, body=body)(1)
+    await requests(recording, path, bodies=iter([body]))(1)
     return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}

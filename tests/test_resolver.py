@@ -376,7 +376,9 @@ def test_the_call_says_what_to_resolve_and_who_asks() -> None:
     (call,) = aws.calls
     assert json.loads(call.body) == {"RegistrationToken": TOKEN}
     assert call.headers["x-amz-target"] == "AWSMPMeteringService.ResolveCustomer"
-    assert f" starlette-marketplace/{__version__}" in call.headers["user-agent"]
+    assert re.fullmatch(
+        rf"Boto3/\S+ lang/python#\S+ starlette-marketplace/{__version__} Botocore/\S+", call.headers["user-agent"]
+    )
     assert call.credential[0] == "OWNKEY"
     assert call.credential[2:] == ["us-east-1", "aws-marketplace", "aws4_request"]
 
@@ -611,11 +613,12 @@ def test_aws_is_asked_as_often_as_the_settings_say_whatever_its_own_configuratio
     environment.setenv("AWS_RETRY_MODE", "legacy")
     aws = FakeAws(failure("InternalServiceErrorException", 500))
     with serve(aws, lifespan="off") as url:
-        error = error_of(resolver_of(url, max_attempts=max_attempts))
+        resolver = resolver_of(url, max_attempts=max_attempts)
+        error = error_of(resolver)
 
     assert type(error) is AwsUnavailableError
     assert len(aws.calls) == max_attempts
-    assert "retry-mode#standard" in aws.calls[0].headers["user-agent"]
+    assert resolver._client.meta.config.retries == {"mode": "standard", "total_max_attempts": max_attempts}
 
 
 def test_an_error_that_passes_is_not_seen() -> None:

@@ -1,0 +1,104 @@
+"""The hosts that are put under load: ours, and what one writes by hand after the AWS guide.
+
+`python -m benchmarks.hosts NAME DESCRIPTOR` serves one by uvicorn on a listening socket.
+
+By hand, each makes its client in the request, as code that was written for AWS Lambda does; those with "kept client"
+make it once, which is what somebody does who has measured it.
+"""
+
+import socket
+import sys
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import boto3
+import uvicorn
+from fastapi import FastAPI, Form
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.middleware.sessions import SessionMiddleware
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp
+
+from starlette_marketplace import MarketplaceMiddleware
+
+LANDING = "/marketplace/register"
+SESSIONS = Middleware(SessionMiddleware, secret_key="benchmarks sign with it, nobody else")
+
+
+async def ping(_: Request) -> Response:
+    """Another route of the host."""
+    return PlainTextResponse("ok")
+
+
+def ours() -> ASGIApp:
+    return Starlette(routes=[Route("/ping", ping)], middleware=[Middleware(MarketplaceMiddleware)])
+
+
+def new_client() -> Any:
+    return boto3.client("meteringmarketplace")
+
+
+def kept_client() -> Callable[[], Any]:
+    client = new_client()
+    return lambda: client
+
+
+def send_on(request: Request, answer: dict[str, Any]) -> Response:
+    request.session["customer"] = {
+        "account": answer["CustomerAWSAccountId"],
+        "product": answer["ProductCode"],
+        "licence": answer["LicenseArn"],
+    }
+    return RedirectResponse("/signup", 303)
+
+
+def async_def(client: Callable[[], Any]) -> ASGIApp:
+    """boto3 on the event loop."""
+
+    async def register(request: Request) -> Response:
+        async with request.form() as form:
+            token = form["x-amzn-marketplace-token"]
+        return send_on(request, client().resolve_customer(RegistrationToken=token))
+
+    return Starlette(routes=[Route(LANDING, register, methods=["POST"]), Route("/ping", ping)], middleware=[SESSIONS])
+
+
+def threadpool(client: Callable[[], Any]) -> ASGIApp:
+    """boto3 in the threads of Starlette."""
+
+    async def register(request: Request) -> Response:
+        async with request.form() as form:
+            token = form["x-amzn-marketplace-token"]
+        return send_on(request, await run_in_threadpool(lambda: client().resolve_customer(RegistrationToken=token)))
+
+    return Starlette(routes=[Route(LANDING, register, methods=["POST"]), Route("/ping", ping)], middleware=[SESSIONS])
+
+
+def plain_def(client: Callable[[], Any]) -> ASGIApp:
+    """A plain endpoint of FastAPI, which runs it in those threads, too."""
+    app = FastAPI(middleware=[SESSIONS], routes=[Route("/ping", ping)])
+
+    @app.post(LANDING)
+    def register(request: Request, token: Annotated[str, Form(alias="x-amzn-marketplace-token")]) -> Response:
+        return send_on(request, client().resolve_customer(RegistrationToken=token))
+
+    return app
+
+
+HOSTS: dict[str, Callable[[], ASGIApp]] = {
+    "ours": ours,
+    "async def": lambda: async_def(new_client),
+    "run_in_threadpool": lambda: threadpool(new_client),
+    "plain def": lambda: plain_def(new_client),
+    "async def, kept client": lambda: async_def(kept_client()),
+    "run_in_threadpool, kept client": lambda: threadpool(kept_client()),
+    "plain def, kept client": lambda: plain_def(kept_client()),
+}
+
+if __name__ == "__main__":
+    server = uvicorn.Server(uvicorn.Config(HOSTS[sys.argv[1]](), ws="none", log_level="error", access_log=False))
+    server.run([socket.socket(fileno=int(sys.argv[2]))])
