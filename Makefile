@@ -4,10 +4,10 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak check format pictures clean
+.PHONY: help demo test soak bench bench-smoke check format pictures clean
 
 help:  ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
 
 .venv/.installed: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name it with make PYTHON=python3.11 ...")'
@@ -25,6 +25,12 @@ test: .venv/.installed  ## run every test, with branch coverage
 
 soak: .venv/.installed  ## 20 000 registrations of every kind against a host on a socket
 	@$(BIN)/python -m tests.soak
+
+bench: .venv/.installed  ## measure speed against its rivals, and write docs/performance.md
+	@$(BIN)/python -m benchmarks
+
+bench-smoke: .venv/.installed  ## see that the benchmarks run
+	@$(BIN)/python -m benchmarks --smoke
 
 check: .venv/.installed  ## lint, formatting, types
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ class Metering(asyncio.Protocol):
             return
         if head.startswith(b"GET"):
             self._received = b""
-            self._answer({"calls": Metering.calls})
+            self._answer(Metering.calls)
             return
         lengths = [
             line.partition(b":")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")

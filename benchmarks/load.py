@@ -68,6 +68,7 @@ async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01)
     statuses: dict[int, int] = {}
     latencies: list[float] = []
     waiting: Iterator[str] = iter(tokens)
+    is_over = asyncio.Event()
 
     async def buy() -> None:
         async with Connection(url) as connection:
@@ -77,7 +78,7 @@ async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01)
 
     async def look() -> None:
         async with Connection(url) as connection:
-            while True:
+            while not is_over.is_set():
                 await asyncio.sleep(pause)
                 began = time.perf_counter()
                 await connection.send("GET", "/ping")
@@ -91,5 +92,6 @@ async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01)
         for _ in range(at_once):
             buyers.create_task(buy())
     seconds = time.perf_counter() - began
-    looking.cancel()
+    is_over.set()
+    await looking
     return Run(statuses, seconds, latencies)

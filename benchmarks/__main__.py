@@ -1,0 +1,169 @@
+"""`python -m benchmarks` measures everything and writes it into docs/performance.md; `--smoke` sees that it runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from benchmarks.crowds import BY_HAND, DELAY, FULL, KEPT, TENTH, calls_for_one_token, crowds, middle
+from benchmarks.page import write
+from benchmarks.processes import ROOT, aws, environment
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How much is done for a figure."""
+
+    processes: int = 7
+    rounds: int = 40
+    crowd_rounds: int = 3
+    share: float = 1.0
+    resolutions: int = 5000
+    posts: int = 1000
+
+
+SMOKE = Effort(processes=1, rounds=1, crowd_rounds=1, share=0.1, resolutions=100, posts=100)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A line of the table.
+
+    Attributes:
+        name: What was measured.
+        measured: What came out, in words.
+        limit: What it must be, in words.
+        is_reached: Whether it is.
+    """
+
+    name: str
+    measured: str
+    limit: str
+    is_reached: bool
+
+
+def at_most(name: str, value: float, limit: float, measured: str) -> Figure:
+    return Figure(name, measured, f"at most {limit:g}", value <= limit)
+
+
+def output_of(module: str, *arguments: object, environ: dict[str, str] | None = None) -> Any:
+    """What a module prints, in a process of its own."""
+    command = [sys.executable, "-m", module, *map(str, arguments)]
+    environ = environment("http://127.0.0.1:9") if environ is None else environ
+    return json.loads(subprocess.run(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def in_process(effort: Effort) -> Iterator[Figure]:
+    runs = [output_of("benchmarks.in_process", effort.rounds) for _ in range(effort.processes)]
+
+    def ratio(figure: str, name: str, rival: str) -> float:
+        return float(median(run[figure][name] / run[figure][rival] for run in runs))
+
+    def least(figure: str, name: str) -> float:
+        return float(min(run[figure][name] for run in runs)) * 1e6
+
+    other = "another request"
+    value = ratio(other, "ours", "bare")
+    rivals = ", ".join(
+        f"{name} {ratio(other, name, 'bare'):.2f}" for name in ("SessionMiddleware", "BaseHTTPMiddleware")
+    )
+    measured = f"{value:.3f} of {least(other, 'bare'):.1f} µs ({rivals})"
+    yield at_most("A request that is not ours, of one without us", value, 1.03, measured)
+    value = ratio(f"{other}, with a cookie", "ours", "bare")
+    yield at_most("The same with a cookie of ours that nobody reads", value, 1.05, f"{value:.3f}")
+    value = median(
+        (run["reading"]["ours"] - run["reading"]["bare"])
+        / (run["reading"]["SessionMiddleware"] - run["reading"]["bare"])
+        for run in runs
+    )
+    added = least("reading", "ours") - least("reading", "bare")
+    measured = f"{value:.2f} ({added:.1f} µs)"
+    yield at_most("`get_registration`, of `SessionMiddleware` loading the same payload", value, 1.0, measured)
+    value = ratio("cached registration", "ours", "Starlette")
+    measured = f"{value:.2f} ({least('cached registration', 'ours'):.0f} µs)"
+    yield at_most(
+        "A registration from the cache, of a Starlette endpoint that writes `request.session`", value, 0.7, measured
+    )
+
+
+def one_by_one(effort: Effort) -> Iterator[Figure]:
+    with aws(0) as url:
+        environ = environment(url)
+        runs = [output_of("benchmarks.uncached", effort.rounds, environ=environ) for _ in range(effort.processes)]
+        value = median(run["ours"] / run["boto3"] for run in runs)
+        measured = f"{value:.2f} of {min(run['boto3'] for run in runs) * 1e6:.0f} µs"
+        yield at_most("CPU of a registration that asks AWS, of boto3's call alone in a thread", value, 1.15, measured)
+        started = [output_of("benchmarks.first_buyer", "started", environ=environ) for _ in range(effort.processes)]
+        cold = [output_of("benchmarks.first_buyer", environ=environ) for _ in range(effort.processes)]
+    first, second, unprepared = (
+        min(seconds) * 1e3
+        for seconds in ((run[0] for run in started), (run[1] for run in started), (run[0] for run in cold))
+    )
+    yield Figure(
+        "CPU of the first buyer after the start",
+        f"{first:.1f} ms, the second {second:.1f} ms; without lifespan the first {unprepared:.0f} ms",
+        "no client is made in it",
+        first < unprepared / 2,
+    )
+    imports = [output_of("benchmarks.importing") for _ in range(effort.processes)]
+    milliseconds = min(run["seconds"] for run in imports) * 1e3
+    has_boto3 = any(run["boto3"] for run in imports)
+    yield Figure(
+        "Importing the package after Starlette",
+        f"{milliseconds:.0f} ms, {'with' if has_boto3 else 'no'} boto3",
+        "30 ms, no boto3",
+        milliseconds <= 30 and not has_boto3,
+    )
+    kept = output_of("benchmarks.memory", effort.resolutions)
+    yield at_most("Bytes for each resolution that is kept", kept, 1024, f"{kept:.0f}")
+
+
+def many_at_once(effort: Effort) -> Iterator[Figure]:
+    runs = crowds(effort.crowd_rounds, effort.share)
+
+    def rate(name: str) -> float:
+        return middle(runs[name, FULL], lambda run: run.rate)
+
+    def p99(name: str, crowd: Any) -> float:
+        return middle(runs[name, crowd], lambda run: run.p99) * 1e3
+
+    best, best_kept, allowed = max(map(rate, BY_HAND)), max(map(rate, KEPT)), 32 / DELAY
+    by_hand = ", ".join(f"{name} {rate(name):.0f}" for name in BY_HAND)
+    yield Figure(
+        f"Registrations a second of {FULL.buyers} buyers, {FULL.at_once} at once, AWS at {DELAY * 1e3:.0f} ms, one worker",
+        f"{rate('ours'):.0f}, which is {rate('ours') / allowed:.0%} of what 32 threads allow and {rate('ours') / best:.1f} "
+        f"times the best by hand ({by_hand}); by hand with a kept client {best_kept:.0f}",
+        "at least 3 times the best by hand",
+        rate("ours") >= 3 * best,
+    )
+    ours, kept = p99("ours", FULL), min(p99(name, FULL) for name in KEPT)
+    calm, calm_kept = (min(p99(name, TENTH) for name in names) for names in (BY_HAND, KEPT))
+    yield Figure(
+        "p99 of another route meanwhile, of the best by hand under a tenth of the load",
+        f"{ours / calm:.2f} ({ours:.0f} ms of {calm:.0f} ms); of the best with a kept client {ours / calm_kept:.1f} "
+        f"({calm_kept:.0f} ms; under the same load {kept:.0f} ms)",
+        "at most 2",
+        ours <= 2 * calm,
+    )
+    calls = calls_for_one_token(effort.posts)
+    yield at_most(f"Calls to AWS for {effort.posts} posts of one token at once", calls, 1, f"{calls}")
+
+
+def main(*options: str) -> None:
+    effort = SMOKE if "--smoke" in options else Effort()
+    figures = []
+    for measure in (in_process, one_by_one, many_at_once):
+        for figure in measure(effort):
+            print(
+                f"{'ok ' if figure.is_reached else 'NOT'} {figure.name}: {figure.measured} [{figure.limit}]", flush=True
+            )
+            figures.append(figure)
+    if effort is not SMOKE:
+        write([(figure.name, figure.measured, figure.limit, figure.is_reached) for figure in figures])
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
