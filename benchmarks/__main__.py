@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from benchmarks.crowds import BY_HAND, DELAY, FULL, KEPT, TENTH, calls_for_one_token, crowds, middle
+from benchmarks.crowds import BY_HAND, DELAY, FULL, KEPT, TENTH, calls_for_one_token, crowds, middle, threads
 from benchmarks.page import write
-from benchmarks.processes import ROOT, aws, environment
+from benchmarks.processes import ROOT, aws, environment, redis
 
 
 @dataclass(frozen=True)
 class Effort:
     """How much is done for a figure."""
 
-    processes: int = 7
+    processes: int = 5
     rounds: int = 40
     crowd_rounds: int = 3
     share: float = 1.0
@@ -153,17 +153,37 @@ def many_at_once(effort: Effort) -> Iterator[Figure]:
     yield at_most(f"Calls to AWS for {effort.posts} posts of one token at once", calls, 1, f"{calls}")
 
 
+def sizing(effort: Effort) -> Iterator[tuple[str, str]]:
+    """What docs/scaling.md reckons with."""
+    for number, run in threads((16, 32, 48), effort.share).items():
+        yield (
+            f"`max_concurrency` {number}, the load as above",
+            f"{run.rate:.0f} registrations a second, {run.rate / (number / DELAY):.0%} of what the threads allow; "
+            f"p99 of another route {run.p99 * 1e3:.0f} ms",
+        )
+    with aws(0) as url, redis() as cache_url:
+        if cache_url is None:
+            yield "CPU of a registration with Redis", "not measured: there is no redis-server"
+            return
+        environ = environment(url) | {"MARKETPLACE_CACHE_URL": cache_url}
+        # The second run has the tokens of the first.
+        asked, found = (output_of("benchmarks.uncached", effort.rounds, environ=environ)["ours"] for _ in range(2))
+    yield "CPU of a registration with Redis", f"{asked * 1e6:.0f} µs asking AWS, {found * 1e6:.0f} µs found in Redis"
+
+
 def main(*options: str) -> None:
     effort = SMOKE if "--smoke" in options else Effort()
-    figures = []
+    figures, sizes = [], []
     for measure in (in_process, one_by_one, many_at_once):
         for figure in measure(effort):
-            print(
-                f"{'ok ' if figure.is_reached else 'NOT'} {figure.name}: {figure.measured} [{figure.limit}]", flush=True
-            )
-            figures.append(figure)
+            reached = "yes" if figure.is_reached else "**no**"
+            print(f"{figure.name}: {figure.measured}. Must be {figure.limit}: {reached}", flush=True)
+            figures.append((figure.name, figure.measured, figure.limit, reached))
+    for name, measured in sizing(effort):
+        print(f"{name}: {measured}", flush=True)
+        sizes.append((name, measured))
     if effort is not SMOKE:
-        write([(figure.name, figure.measured, figure.limit, figure.is_reached) for figure in figures])
+        write(figures, sizes)
 
 
 if __name__ == "__main__":

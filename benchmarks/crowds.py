@@ -1,7 +1,7 @@
 """The load: each host in turn, several times over, with many buyers at once."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 from statistics import median
@@ -49,6 +49,17 @@ def crowds(rounds: int, share: float) -> dict[tuple[str, Crowd], list[Run]]:
                     if result.statuses != {303: buyers}:
                         raise RuntimeError(f"{name} answered {result.statuses}")
                     runs.setdefault((name, crowd), []).append(result)
+    return runs
+
+
+def threads(numbers: Iterable[int], share: float) -> dict[int, Run]:
+    """A run of ours for each number of threads that ask AWS, under the full load."""
+    with aws(DELAY) as aws_url:
+        runs = {}
+        for number in numbers:
+            with host("ours", aws_url, MARKETPLACE_MAX_CONCURRENCY=str(number)) as url:
+                tokens = [new_token() for _ in range(round(FULL.buyers * share))]
+                runs[number] = asyncio.run(run(url, tokens, at_once=FULL.at_once))
     return runs
 
 

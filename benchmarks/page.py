@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -13,20 +13,20 @@ PAGE = ROOT / "docs" / "performance.md"
 _BEGIN, _END = "<!-- measured -->\n", "<!-- end -->\n"
 
 
-def write(rows: Iterable[tuple[str, str, str, bool]]) -> None:
-    """Put the table of figures in the place of the one before."""
+def write(figures: Sequence[tuple[str, ...]], sizes: Sequence[tuple[str, ...]]) -> None:
+    """Put what was measured in the place of what was measured before."""
     before, _, rest = PAGE.read_text().partition(_BEGIN)
     _, _, after = rest.partition(_END)
-    PAGE.write_text(f"{before}{_BEGIN}{table(rows)}\n{machine()}\n{_END}{after}")
-
-
-def table(rows: Iterable[tuple[str, str, str, bool]]) -> str:
-    lines = ["| figure | measured | must be | reached |", "|---|---|---|---|"]
-    lines += [
-        f"| {name} | {measured} | {limit} | {'yes' if reached else '**no**'} |"
-        for name, measured, limit, reached in rows
+    tables = [
+        table(("figure", "measured", "must be", "reached"), figures),
+        table(("what a worker allows", "measured"), sizes),
     ]
-    return "\n".join(lines) + "\n"
+    PAGE.write_text("\n".join([f"{before}{_BEGIN}", *tables, machine(), f"{_END}{after}"]))
+
+
+def table(heads: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    """The rows as Markdown."""
+    return "".join(f"| {' | '.join(row)} |\n" for row in (heads, ("---",) * len(heads), *rows))
 
 
 def machine() -> str:

@@ -1,9 +1,11 @@
 """The host and the stand-in for AWS, each a process of its own."""
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,9 +37,30 @@ def aws(delay: float) -> Iterator[str]:
 
 
 @contextmanager
-def host(name: str, aws_url: str) -> Iterator[str]:
+def redis() -> Iterator[str | None]:
+    """The URL of a Redis that keeps nothing on disk; None where there is no redis-server."""
+    executable = shutil.which("redis-server") or shutil.which("valkey-server")
+    if executable is None:
+        yield None
+        return
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [executable, "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tempfile.gettempdir())
+    try:
+        for line in process.stdout or ():
+            if b"Ready to accept connections" in line:
+                break
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.communicate()
+
+
+@contextmanager
+def host(name: str, aws_url: str, **variables: str) -> Iterator[str]:
     """The URL of a host whose AWS is at `aws_url`."""
-    with serving("benchmarks.hosts", name, environ=environment(aws_url)) as url:
+    with serving("benchmarks.hosts", name, environ=environment(aws_url) | variables) as url:
         yield url
 
 

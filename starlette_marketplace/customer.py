@@ -38,7 +38,9 @@ class MarketplaceCustomer:
 
     def __post_init__(self) -> None:
         for name, value in _values(self).items():
-            if value is not None and not _is_identifier(value):
+            if value is not None and not (
+                isinstance(value, str) and len(value) <= _MAX_LENGTH and value.isascii() and value.isprintable()
+            ):
                 raise ValueError(f"{name} must be at most {_MAX_LENGTH} printable ASCII characters")
             if value == "":
                 object.__setattr__(self, name, None)
@@ -111,9 +113,11 @@ class Registration:
                 and isinstance(hints, dict)
                 and isinstance(resolved_at, int | float)
                 and isinstance(free_trial, bool)
-                and all(isinstance(text, str) for hint in hints.items() for text in hint)
             ):
                 raise ValueError("not a registration")
+            for name, text in hints.items():
+                if not (isinstance(name, str) and isinstance(text, str)):
+                    raise ValueError("not a registration")
             return cls(
                 customer=MarketplaceCustomer(**customer),
                 resolved_at=datetime.fromtimestamp(resolved_at, UTC),
@@ -132,7 +136,3 @@ def _values(customer: MarketplaceCustomer) -> dict[str, str | None]:
 def masked(aws_account_id: str) -> str:
     """The account id as logs may show it: the last four digits."""
     return "*" * 8 + aws_account_id[-4:]
-
-
-def _is_identifier(value: object) -> bool:
-    return isinstance(value, str) and len(value) <= _MAX_LENGTH and value.isascii() and value.isprintable()
