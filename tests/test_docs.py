@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -16,10 +16,13 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from starlette_marketplace import MarketplaceSettings
+from starlette_marketplace import MarketplaceSettings, Registration
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
+from starlette_marketplace.session import RegistrationSession
+from starlette_marketplace.testing import make_customer
 from tests.example_app.browser import hidden_fields
 from tests.hosts import LANDING, browser, form
+from tests.redis_server import redis_server
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -66,6 +69,7 @@ def start(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         ("docs/hosts.md", "quart_host"),
         ("docs/observability.md", "observability/json_logs"),
         ("docs/observability.md", "observability/traced"),
+        ("docs/scaling.md", "own_redis"),
         ("docs/security.md", "quiet_botocore"),
         ("docs/security.md", "rate_limit"),
     ],
@@ -241,3 +245,28 @@ def test_the_files_that_a_page_links_to_exist(page: str) -> None:
     assert targets
     for target in targets:
         assert (ROOT / page).parent.joinpath(target).exists(), target
+
+
+def test_the_program_with_a_redis_client_of_its_own_shares_by_it(
+    environment: None, marketplace: LocalMarketplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with redis_server(tmp_path) as redis:
+        monkeypatch.setenv("REDIS_URL", redis.url + "?socket_timeout=30")
+        for _ in range(2):
+            with TestClient(program("own_redis").app) as client:
+                token = marketplace.issue_token("expired")
+                assert client.post(LANDING, data=form(token)).status_code == 400
+        with redis.client() as client:
+            assert len(client.keys("starlette-marketplace:*")) == 2
+
+
+def test_the_page_on_scaling_names_the_sizes_of_the_cookie() -> None:
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*")
+    sizes = []
+    for hints in ({}, {"x-amzn-marketplace-a": "b" * 492}):
+        registration = Registration(customer=make_customer(), resolved_at=datetime.now(UTC), hints=hints)
+        sizes.append(len(RegistrationSession(settings).cookie(registration).partition(";")[0]))
+    assert [round(size, -2) for size in sizes] == [500, 1200]
+    page = (ROOT / "docs/scaling.md").read_text()
+    assert "| the cookie | 500 bytes on each request" in page
+    assert "1.2 kB with the longest hints" in page
