@@ -1,5 +1,6 @@
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -7,6 +8,7 @@ from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.testing import RunningMarketplace, run_local_marketplace
 from tests.network import Network, network
+from tests.redis_server import RedisServer, redis_server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -53,3 +55,25 @@ def to_aws(served_marketplace: RunningMarketplace) -> Iterator[Network]:
     """The network between a host and the local marketplace, to be given faults."""
     with network(served_marketplace.url) as proxy:
         yield proxy
+
+
+@pytest.fixture(scope="session")
+def started_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def server(started_redis: RedisServer) -> RedisServer:
+    """A Redis with nothing in it."""
+    with started_redis.client() as client:
+        client.flushall()
+        client.script_flush()
+    return started_redis
+
+
+@pytest.fixture
+def own_server(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis to be changed and killed."""
+    with redis_server(tmp_path) as server:
+        yield server

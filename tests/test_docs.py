@@ -22,7 +22,7 @@ from starlette_marketplace.session import RegistrationSession
 from starlette_marketplace.testing import make_customer
 from tests.example_app.browser import hidden_fields
 from tests.hosts import LANDING, browser, form
-from tests.redis_server import redis_server
+from tests.redis_server import RedisServer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -248,16 +248,14 @@ def test_the_files_that_a_page_links_to_exist(page: str) -> None:
 
 
 def test_the_program_with_a_redis_client_of_its_own_shares_by_it(
-    environment: None, marketplace: LocalMarketplace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    environment: None, marketplace: LocalMarketplace, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with redis_server(tmp_path) as redis:
-        monkeypatch.setenv("REDIS_URL", redis.url + "?socket_timeout=30")
-        for _ in range(2):
-            with TestClient(program("own_redis").app) as client:
-                token = marketplace.issue_token("expired")
-                assert client.post(LANDING, data=form(token)).status_code == 400
-        with redis.client() as client:
-            assert len(client.keys("starlette-marketplace:*")) == 2
+    monkeypatch.setenv("REDIS_URL", server.url + "?socket_timeout=30&socket_connect_timeout=30")
+    token = marketplace.issue_token("new-product")
+    for _ in range(2):
+        with TestClient(program("own_redis").app, follow_redirects=False) as client:
+            assert client.post(LANDING, data=form(token)).status_code == 303
+    assert len(marketplace.resolve_calls) == 1
 
 
 def test_the_page_on_scaling_names_the_sizes_of_the_cookie() -> None:

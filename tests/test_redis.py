@@ -1,10 +1,8 @@
 import hashlib
 import sys
 import traceback
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from pathlib import Path
 
 import anyio
 import httpx2
@@ -18,27 +16,7 @@ from starlette_marketplace.redis import RedisCache
 from starlette_marketplace.shared_cache import SharedResolver
 from tests.hosts import LANDING, browser, form, starlette_middleware
 from tests.network import refusing
-from tests.redis_server import RedisServer, redis_server
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(started: RedisServer) -> RedisServer:
-    with started.client() as client:
-        client.flushall()
-    return started
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """One to be killed."""
-    with redis_server(tmp_path) as server:
-        yield server
+from tests.redis_server import RedisServer
 
 
 @pytest.fixture

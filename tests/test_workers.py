@@ -13,7 +13,7 @@ import pytest
 
 from starlette_marketplace.testing import RunningMarketplace
 from tests.hosts import LANDING, form
-from tests.redis_server import redis_server
+from tests.redis_server import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -68,16 +68,15 @@ def posts(url: str, tokens: list[str]) -> list[httpx2.Request]:
 
 
 async def test_with_redis_a_thousand_posts_of_fifty_tokens_are_fifty_calls_to_aws(
-    served_marketplace: RunningMarketplace, tmp_path: Path
+    served_marketplace: RunningMarketplace, server: RedisServer
 ) -> None:
     served_marketplace.reset()
     served_marketplace.marketplace.delay = 0.1
     tokens = [served_marketplace.issue_token() for _ in range(50)]
-    with redis_server(tmp_path) as redis:
-        # Time enough for a machine that is busy with other things.
-        settings = {"MARKETPLACE_CACHE_URL": redis.url + "?socket_timeout=30", "MARKETPLACE_DEADLINE": "60"}
-        with workers(served_marketplace.environment() | settings) as url:
-            landed = await answers(posts(url, tokens * 20))
+    # Time enough for a machine that is busy with other things.
+    settings = {"MARKETPLACE_CACHE_URL": server.url + "?socket_timeout=30", "MARKETPLACE_DEADLINE": "60"}
+    with workers(served_marketplace.environment() | settings) as url:
+        landed = await answers(posts(url, tokens * 20))
     assert [answer.status_code for answer in landed] == [303] * 1000
     assert len({answer.headers["x-worker"] for answer in landed}) == WORKERS, "the posts were spread over the workers"
     assert len(served_marketplace.resolve_calls) == 50

@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import takewhile
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,32 +12,11 @@ import pytest
 from starlette_marketplace.doctor import Finding, examine
 from starlette_marketplace.doctor.findings import TOPICS
 from tests.doctor.world import Run
-from tests.redis_server import RedisServer, redis_server
+from tests.redis_server import RedisServer
 
 PASSWORD = "hunter2"
 # Time enough for a machine that is busy with other things.
 PATIENT = "?socket_timeout=60&socket_connect_timeout=60"
-
-
-@pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
-        yield server
-
-
-@pytest.fixture
-def server(started: RedisServer) -> RedisServer:
-    with started.client() as client:
-        client.flushall()
-        client.script_flush()
-    return started
-
-
-@pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[RedisServer]:
-    """One to be changed."""
-    with redis_server(tmp_path) as server:
-        yield server
 
 
 def looked_at(environment: pytest.MonkeyPatch, url: str, **options: Any) -> list[Finding]:
