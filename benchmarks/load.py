@@ -64,7 +64,51 @@ class Connection:
 
 
 async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01) -> Run:
-    """Let a buyer come with each token, so many at once, while somebody asks another route every `pause` seconds."""
+    """Let a buyer come with each token, so many at once, and somebody to another route every `pause` seconds."""
+    statuses: dict[int, int]
+    seconds: float
+    latencies: list[float]
+
+    @property
+    def rate(self) -> float:
+        """Registrations a second."""
+        return self.statuses.get(303, 0) / self.seconds
+
+    @property
+    def p99(self) -> float:
+        return sorted(self.latencies)[int(len(self.latencies) * 0.99)]
+
+
+class Connection:
+    """HTTP by hand: a client library would cost more than the server."""
+
+    def __init__(self, url: str) -> None:
+        self._address = urlsplit(url)
+
+    async def __aenter__(self) -> "Connection":
+        self._reader, self._writer = await asyncio.open_connection(self._address.hostname, self._address.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._writer.close()
+        await self._writer.wait_closed()
+
+    async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
+        """The status and the body of the answer."""
+        self._writer.write(
+            f"{method} {path} HTTP/1.1\r\nHost: app.example\r\nAccept: text/html\r\n"
+            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+            + body
+        )
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        [length] = [
+            line.partition(b":")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
+        ]
+        return int(head[9:12]), await self._reader.readexactly(int(length))
+
+
+async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01) -> Run:
+    """Let a buyer come with each token, so many at once, while somebody is to be answered by another route every `pause` seconds."""
     statuses: dict[int, int] = {}
     latencies: list[float] = []
     waiting: Iterator[str] = iter(tokens)
@@ -77,12 +121,14 @@ async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01)
                 statuses[status] = statuses.get(status, 0) + 1
 
     async def look() -> None:
+        # By a timetable: who only asks again after an answer would not notice how long the host stands still.
+        due = time.perf_counter()
         async with Connection(url) as connection:
             while not is_over.is_set():
-                await asyncio.sleep(pause)
-                began = time.perf_counter()
+                due += pause
+                await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 await connection.send("GET", "/ping")
-                latencies.append(time.perf_counter() - began)
+                latencies.append(time.perf_counter() - due)
 
     async with Connection(url) as connection:
         await connection.send("POST", LANDING, form(tokens[0] + "-to-warm-up"))

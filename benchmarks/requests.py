@@ -23,9 +23,18 @@ def form(token: str) -> bytes:
 
 
 def requests(
-    app: ASGIApp, path: str, *, cookie: str | None = None, bodies: Iterator[bytes] | None = None
+    app: ASGIApp, path: str, *, cookie: str | None = None, bodies: Iterator[bytes] | None = None, answer: bytes = b""
 ) -> Callable[[int], Awaitable[None]]:
-    """What sends so many requests to `app`, one after the other: with `bodies` a form each, else GET."""
+    """What sends so many requests to `app`, one after the other, and sees that they are answered as they should be.
+
+    Args:
+        app: Whom.
+        path: The path of each.
+        cookie: The cookie of each.
+        bodies: The form of each, to be answered by 303; None for GET, to be answered by 200.
+        answer: What the body of each answer has to be.
+    """
+    expected = 200 if bodies is None else 303
     headers = _HEADERS | ({"cookie": cookie} if cookie else {})
     if bodies is not None:
         headers |= {"content-type": "application/x-www-form-urlencoded"}
@@ -48,8 +57,14 @@ def requests(
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    async def send(_: Message) -> None:
-        pass
+    status, content = 0, b""
+
+    async def send(message: Message) -> None:
+        nonlocal status, content
+        if message["type"] == "http.response.start":
+            status, content = message["status"], b""
+        else:
+            content += message.get("body", b"")
 
     async def send_requests(count: int) -> None:
         nonlocal body
@@ -59,20 +74,23 @@ def requests(
                 body = next(bodies)
                 of_this.append((b"content-length", str(len(body)).encode()))
             await app({**scope, "headers": of_this, "state": {}}, receive, send)
+            if (status, content) != (expected, answer):
+                raise RuntimeError(f"{path} answered {status}: {content!r}")
 
     return send_requests
 
 
-async def answer_of(app: ASGIApp, path: str, body: bytes) -> tuple[int, dict[str, str]]:
-    """The status and the headers that a form is answered with."""
+async def headers_of_answer(app: ASGIApp, path: str, body: bytes) -> dict[str, str]:
+    """The headers that a form is answered with."""
     start: dict[str, Any] = {}
 
     async def recording(scope: Any, receive: Any, send: Any) -> None:
         async def record(message: Message) -> None:
             if message["type"] == "http.response.start":
                 start.update(message)
+            await send(message)
 
         await app(scope, receive, record)
 
     await requests(recording, path, bodies=iter([body]))(1)
-    return start["status"], {name.decode(): value.decode() for name, value in start["headers"]}
+    return {name.decode(): value.decode() for name, value in start["headers"]}

@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+ID_LENGTH = 24
+"""Characters of a registration id."""
+
 _MAX_LENGTH = 512
 _ACCOUNT_ID = re.compile("[0-9]{12}")
 
@@ -87,7 +90,7 @@ class Registration:
 
         Put it in the signup form as a hidden field, so that what the buyer saw is what gets linked.
         """
-        return hashlib.sha256(self.customer.key.encode()).hexdigest()[:24]
+        return hashlib.sha256(self.customer.key.encode()).hexdigest()[:ID_LENGTH]
 
     def to_dict(self) -> dict[str, object]:
         """This registration as JSON types, for `from_dict`."""

@@ -122,7 +122,7 @@ class Marketplace:
             self._connects.append(resolver.connect)
         resolver = WatchedResolver(resolver, self._telemetry)
         if shared_cache is None and self.settings.cache_url is not None:
-            shared_cache = _make_shared_cache(self.settings.cache_url)
+            shared_cache = _make_shared_cache(self.settings.cache_url, self.settings.deadline)
         if shared_cache is None or self.settings.cache_ttl == 0:
             return resolver
         shared = SharedResolver(resolver, shared_cache, self.settings, telemetry=self._telemetry)
@@ -163,13 +163,14 @@ def _make_telemetry() -> Telemetry:
     return OpenTelemetry()
 
 
-def _make_shared_cache(url: str) -> SharedCache:
+def _make_shared_cache(url: str, deadline: float) -> SharedCache:
     try:
         from .redis import RedisCache
     except ImportError as exc:
         raise SettingsError(f"cache_url is set: {exc}") from exc
     try:
-        return RedisCache.from_url(url)
+        # Who waits for another worker in vain still has time to ask by itself.
+        return RedisCache.from_url(url, lock_timeout=min(5.0, deadline / 2))
     except (ValueError, TypeError):
         # Not its text, which may quote a part of the password.
         raise SettingsError("cache_url cannot be read by redis-py: see redis.Redis.from_url") from None

@@ -41,7 +41,7 @@ class RedisCache:
         self._lock_timeout = lock_timeout
 
     @classmethod
-    def from_url(cls, url: str) -> Self:
+    def from_url(cls, url: str, *, lock_timeout: float = 5.0) -> Self:
         """A cache at `url`, as `redis.Redis.from_url` reads it; options in its query win over ours.
 
         Raises:
@@ -54,12 +54,12 @@ class RedisCache:
             # A connection that the server has closed meanwhile is made again at once; what is slow is not asked twice.
             retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
         )
-        return cls(client)
+        return cls(client, lock_timeout=lock_timeout)
 
     def get(self, key: str) -> str | None:
         """The value of `key`, None when there is none or its time is over."""
         value = self._client.get(self._PREFIX + key)
-        return value.decode() if isinstance(value, bytes) else value
+        return value.decode(errors="replace") if isinstance(value, bytes) else value
 
     def set(self, key: str, value: str, ttl: float) -> None:
         """Keep `value` for `ttl` seconds; the server sees to it."""

@@ -7,8 +7,6 @@ deadline and in its own event loop. Whoever leaves, it finishes and is kept.
 from __future__ import annotations
 
 import functools
-import hashlib
-import hmac
 import math
 import threading
 import time
@@ -23,7 +21,7 @@ import anyio.lowlevel
 from cachetools import TLRUCache
 
 from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
-from .shared_cache import VERDICT_TTL
+from .shared_cache import VERDICT_TTL, key_of
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -69,7 +67,7 @@ class Resolutions:
         self._ttl = settings.cache_ttl
         self._threads = settings.max_concurrency
         self._limit = settings.max_concurrency + settings.max_waiting
-        self._secret_key = settings.secret_key.encode()
+        self._secret_key = settings.secret_key
         # Guards all below; reentrant, as a future that has ended already calls back at once.
         self._lock = threading.RLock()
         self._executor: ThreadPoolExecutor | None = None
@@ -91,7 +89,7 @@ class Resolutions:
             OverloadedError: Too many wait already.
             UnavailableError: The server is shutting down.
         """
-        key = self._key(token)
+        key = key_of(token, self._secret_key)
         if deadline is None:
             deadline = anyio.current_time() + self._deadline
         with self._lock:
@@ -121,9 +119,6 @@ class Resolutions:
             flight.future.add_done_callback(functools.partial(self._wake, flight))
         await self._ended(flight)
         flight.future.result()
-
-    def _key(self, token: str) -> str:
-        return hmac.new(self._secret_key, token.encode(), hashlib.sha256).hexdigest()
 
     def _join(self, key: str, token: str, deadline: float) -> _Flight[MarketplaceCustomer]:
         wanted_until = self._timer() + deadline - anyio.current_time()

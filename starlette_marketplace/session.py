@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from itsdangerous import BadSignature, Signer
 from starlette.responses import Response
 
-from .customer import Registration
+from .customer import ID_LENGTH, Registration
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -109,6 +109,9 @@ class RegistrationSession:
         return self._signer.sign(f"{self._prefix}{registration.id}={payload}").decode()
 
     def _verify(self, name: str, value: str) -> Registration | None:
+        # Another app's prefix may begin with ours.
+        if len(name) != len(self._prefix) + ID_LENGTH:
+            return None
         try:
             pair = self._signer.unsign(f"{name}={value}")
             payload = urlsafe_b64decode(pair[len(name) + 1 :] + b"==")  # Too much padding does no harm.

@@ -41,7 +41,7 @@ class MarketplaceSettings:
         deadline: Seconds that a buyer waits at most; the resolution goes on and is kept.
         max_concurrency: Threads that call AWS.
         max_waiting: Resolutions that wait for a thread; one more is refused with 503.
-        cache_ttl: Seconds that a resolution is kept; 0 turns it off.
+        cache_ttl: Seconds that a resolution is kept, by each worker and by what `cache_url` names; 0 turns it off.
         cache_size: Resolutions that are kept at most.
         cache_url: Redis or Valkey, to share resolutions between workers: redis://, rediss:// or unix://, as redis-py
             reads it. Needs the extra `redis`.

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from itsdangerous import BadData, URLSafeSerializer
@@ -59,6 +59,23 @@ class SharedCache(Protocol):
         ...
 
 
+@dataclass(slots=True)
+class _Visit:
+    """What one resolution has to do with the cache.
+
+    Attributes:
+        is_over: Whether it is to use the cache no further.
+        outages: How many outages there had been when it began.
+    """
+
+    is_over: bool
+    outages: int
+
+
+# In the order in which a resolution comes to them.
+_STEPS = ("get", "lock", "set", "unlock")
+
+
 class SharedResolver:
     """A resolver that looks into the shared cache first, and asks `resolver` once for all workers.
 
@@ -85,7 +102,7 @@ class SharedResolver:
         self._resolver = resolver
         self._cache = cache
         self._telemetry = Telemetry() if telemetry is None else telemetry
-        self._secret_key = settings.secret_key.encode()
+        self._secret_key = settings.secret_key
         self._serializer = URLSafeSerializer(
             settings.secret_key,
             salt="starlette_marketplace.resolution",
@@ -95,12 +112,14 @@ class SharedResolver:
         self._verdict_ttl = min(settings.cache_ttl, VERDICT_TTL)
         self._timer = timer
         self._lock = threading.Lock()
-        self._is_down = False
+        self._outages = 0
+        # The step that fails, the last of them where several do: those before it may work all the while.
+        self._failing: int | None = None
         self._next_try = 0.0
 
     def connect(self) -> None:
         """Use the cache once, so that a mistake in its address is in the log before the first buyer comes."""
-        self._get(self._key(""))
+        self._get(self._visit(), key_of("", self._secret_key))
 
     def resolve(self, token: str) -> MarketplaceCustomer:
         """The customer of `token`, whichever worker has asked AWS.
@@ -108,33 +127,31 @@ class SharedResolver:
         Raises:
             MarketplaceError: What the resolver raised, here or in another worker.
         """
-        key = self._key(token)
-        found = self._get(key)
-        self._telemetry.looked_up_shared("failed" if self._is_down else "hit" if found else "miss")
+        key = key_of(token, self._secret_key)
+        visit = self._visit()
+        found = self._get(visit, key)
+        self._telemetry.looked_up_shared("failed" if visit.is_over else "hit" if found else "miss")
         if found is None:
-            with self._locked(key):
-                found = self._get(key) or self._ask(key, token)
+            with self._locked(visit, key):
+                found = self._get(visit, key) or self._ask(visit, key, token)
         if isinstance(found, TokenError):
             raise found
         return found
 
-    def _ask(self, key: str, token: str) -> MarketplaceCustomer:
+    def _ask(self, visit: _Visit, key: str, token: str) -> MarketplaceCustomer:
         try:
             customer = self._resolver.resolve(token)
         except TokenError as error:
             if type(error) in _VERDICTS.values():
-                self._set(key, [error.code, str(error)], self._verdict_ttl)
+                self._set(visit, key, [error.code, str(error)], self._verdict_ttl)
             raise
-        self._set(key, asdict(customer), self._ttl)
+        self._set(visit, key, asdict(customer), self._ttl)
         return customer
 
-    def _key(self, token: str) -> str:
-        return hmac.new(self._secret_key, token.encode(), hashlib.sha256).hexdigest()
-
-    def _get(self, key: str) -> MarketplaceCustomer | TokenError | None:
+    def _get(self, visit: _Visit, key: str) -> MarketplaceCustomer | TokenError | None:
         value = None
-        if self._is_usable():
-            with self._passed_over("get"):
+        if not visit.is_over:
+            with self._passed_over(visit, "get"):
                 value = self._cache.get(key)
         if value is None:
             return None
@@ -148,16 +165,16 @@ class SharedResolver:
         logger.warning("A value in the shared cache was not written by this application and was passed over")
         return None
 
-    def _set(self, key: str, content: object, ttl: float) -> None:
-        if self._is_usable():
-            with self._passed_over("set"):
+    def _set(self, visit: _Visit, key: str, content: object, ttl: float) -> None:
+        if not visit.is_over:
+            with self._passed_over(visit, "set"):
                 self._cache.set(key, str(self._serializer.dumps([key, content])), ttl)
 
     @contextmanager
-    def _locked(self, key: str) -> Iterator[None]:
+    def _locked(self, visit: _Visit, key: str) -> Iterator[None]:
         lock = None
-        if self._is_usable():
-            with self._passed_over("lock"):
+        if not visit.is_over:
+            with self._passed_over(visit, "lock"):
                 entering = self._cache.lock(key)
                 entering.__enter__()
                 lock = entering
@@ -165,42 +182,66 @@ class SharedResolver:
             yield
         finally:
             if lock is not None:
-                with self._passed_over("unlock"):
+                with self._passed_over(visit, "unlock"):
                     lock.__exit__(None, None, None)
 
-    def _is_usable(self) -> bool:
-        """Whether to use the cache; while it is down, now and then for one thread."""
+    def _visit(self) -> _Visit:
+        """Begin a resolution; while the cache is down, one of them tries it now and then."""
         with self._lock:
-            if self._is_down:
+            is_over = False
+            if self._failing is not None:
                 now = self._timer()
-                if now < self._next_try:
-                    return False
-                self._next_try = now + self._PAUSE
-            return True
+                is_over = now < self._next_try
+                if not is_over:
+                    self._next_try = now + self._PAUSE
+            return _Visit(is_over, self._outages)
 
     @contextmanager
-    def _passed_over(self, operation: str) -> Iterator[None]:
+    def _passed_over(self, visit: _Visit, operation: str) -> Iterator[None]:
+        step = _STEPS.index(operation)
         try:
             yield
         except Exception as exc:  # noqa: BLE001 - an implementation raises what its client library does.
-            with self._lock:
-                was_down, self._is_down = self._is_down, True
-                self._next_try = self._timer() + self._PAUSE
-            if not was_down:
+            visit.is_over = True
+            if self._fail(step):
                 # Of the exception no more than its kind: its text may quote an address with the password in it.
+                reason = type(exc).__name__
                 logger.warning(
                     "The shared cache failed at %s (%s): registrations go on without it, and it is tried again every "
                     "%.0f s",
                     operation,
-                    type(exc).__name__,
+                    reason,
                     self._PAUSE,
-                    extra={"operation": operation, "reason": type(exc).__name__, "retry_after": self._PAUSE},
+                    extra={"operation": operation, "reason": reason, "retry_after": self._PAUSE},
                 )
         else:
-            with self._lock:
-                was_down, self._is_down = self._is_down, False
-            if was_down:
+            if self._succeed(step, visit):
                 logger.warning("The shared cache works again")
+
+    def _fail(self, step: int) -> bool:
+        """Whether this begins an outage."""
+        with self._lock:
+            is_new = self._failing is None
+            self._outages += is_new
+            self._failing = step if self._failing is None else max(step, self._failing)
+            self._next_try = self._timer() + self._PAUSE
+            return is_new
+
+    def _succeed(self, step: int, visit: _Visit) -> bool:
+        """Whether this ends an outage: what failed works, and it began to be tried after it had failed."""
+        with self._lock:
+            if step != self._failing or visit.outages < self._outages:
+                return False
+            self._failing = None
+            return True
+
+
+def key_of(token: str, secret_key: str) -> str:
+    """The key under which the outcome of `token` is kept, which tells nothing of the token without `secret_key`.
+
+    What comes before the token keeps anybody from posting one whose key would be a key that itsdangerous derives.
+    """
+    return hmac.new(secret_key.encode(), b"starlette_marketplace.token:" + token.encode(), hashlib.sha256).hexdigest()
 
 
 def _outcome(content: object) -> MarketplaceCustomer | TokenError:

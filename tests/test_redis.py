@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import anyio
+import anyio.to_thread
 import httpx2
 import pytest
 import redis
@@ -14,8 +15,9 @@ from starlette_marketplace import Marketplace, MarketplaceSettings, SettingsErro
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.redis import RedisCache
 from starlette_marketplace.shared_cache import SharedResolver
+from tests.fakes import FakeResolver
 from tests.hosts import LANDING, browser, form, starlette_middleware
-from tests.network import refusing
+from tests.network import hanging_in_connect, refusing
 from tests.redis_server import RedisServer
 
 
@@ -42,6 +44,12 @@ def test_a_short_time_is_no_mistake(server: RedisServer, cache: RedisCache, ttl:
     cache.set("key", "value", ttl)
     with server.client() as client:
         assert client.pttl("starlette-marketplace:key") <= 500
+
+
+def test_a_value_that_is_no_text_is_no_outage(server: RedisServer, cache: RedisCache) -> None:
+    with redis.Redis.from_url(server.url) as client:
+        client.set("starlette-marketplace:key", b"\xff\xfe")
+    assert cache.get("key") == "\ufffd\ufffd"
 
 
 def test_a_client_of_the_hosts_own_may_decode_or_not(server: RedisServer) -> None:
@@ -116,6 +124,11 @@ def test_a_server_that_hangs_is_given_up_on(own_server: RedisServer) -> None:
         with pytest.raises(redis.TimeoutError), cache.lock("key"):
             pytest.fail("there is no lock")
     assert cache.get("key") == "value"
+
+
+def test_an_address_where_no_connection_is_made_is_given_up_on() -> None:
+    with hanging_in_connect() as url, pytest.raises(redis.TimeoutError):
+        RedisCache.from_url(url.replace("http", "redis")).get("key")
 
 
 def test_options_in_the_query_of_the_url_win(own_server: RedisServer) -> None:
@@ -306,8 +319,25 @@ async def test_with_the_cache_turned_off_redis_is_not_used(
     shared: MarketplaceSettings, marketplace: LocalMarketplace, server: RedisServer
 ) -> None:
     token = marketplace.issue_token("new-product")
+    with server.client() as client:
+        client.config_resetstat()
     for _ in range(2):
         assert (await post(starlette_middleware(settings=replace(shared, cache_ttl=0)), token)).status_code == 303
     assert len(marketplace.resolve_calls) == 2
     with server.client() as client:
-        assert client.keys() == []
+        assert "cmdstat_get" not in client.info("commandstats")
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(("deadline", "lock_lives"), [(4.0, 2_000), (60.0, 5_000)])
+async def test_who_waits_for_a_worker_that_died_still_has_time_to_ask(
+    shared: MarketplaceSettings, server: RedisServer, deadline: float, lock_lives: int
+) -> None:
+    resolver = FakeResolver()
+    worker = starlette_middleware(settings=replace(shared, deadline=deadline), resolver=resolver)
+    async with anyio.create_task_group() as tasks:
+        with resolver.held(), server.client() as client:
+            tasks.start_soon(post, worker, "good")
+            await anyio.to_thread.run_sync(resolver.called.acquire)
+            [lock] = client.keys("*:lock")
+            assert lock_lives - 1_000 < client.pttl(lock) <= lock_lives

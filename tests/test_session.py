@@ -171,6 +171,15 @@ def test_a_cookie_under_the_name_of_another_does_not_count() -> None:
     assert is_unreadable((NAME, other_value), (other_name, VALUE))
 
 
+def test_a_registration_of_an_app_whose_name_begins_with_ours_is_not_ours() -> None:
+    theirs = session_of(session_cookie="marketplace-beta")
+    name, value = cookie_of(REGISTRATION, theirs)
+
+    assert is_unreadable((name, value))
+    assert SESSION.registration(browser((name, value)), f"beta-{REGISTRATION.id}") is None
+    assert theirs.registrations(browser((name, value))) == [REGISTRATION]
+
+
 def test_a_cookie_of_another_name_does_not_count() -> None:
     suffix = NAME.removeprefix("__Host-")
 

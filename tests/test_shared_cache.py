@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import threading
 from collections import Counter
@@ -6,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 import pytest
+from itsdangerous import Signer
 
 from starlette_marketplace import (
     AwsUnavailableError,
@@ -127,6 +129,17 @@ def test_keys_and_values_tell_nothing_of_the_token_and_keys_nothing_without_the_
     assert cache.values.keys().isdisjoint(other.values.keys())
 
 
+@pytest.mark.parametrize("salt", ["starlette_marketplace.session", "starlette_marketplace.resolution"])
+def test_no_token_makes_a_key_that_something_is_signed_with(salt: str) -> None:
+    cache = FakeSharedCache()
+    secret_key = "k" * 32
+    outcome(worker(FakeResolver(), cache, secret_key=secret_key), salt)
+    for digest in (hashlib.sha1, hashlib.sha256):
+        signer = Signer(secret_key, salt, key_derivation="hmac", digest_method=digest)
+        assert signer.derive_key().hex() not in cache.values
+    assert len(cache.values) == 1
+
+
 @pytest.mark.parametrize(
     "spoilt",
     [
@@ -205,6 +218,43 @@ def test_a_cache_that_is_down_is_used_and_logged_once_in_its_pause_and_comes_bac
     assert resolver.calls["good"] == calls + 1
     assert [record.levelno for record in caplog.records] == [logging.WARNING] * 2
     assert "The shared cache works again" in caplog.records[1].message
+
+
+@pytest.mark.parametrize("operation", ["get", "lock", "set", "unlock"])
+def test_an_outage_of_one_operation_is_logged_once_however_well_those_before_it_work(
+    operation: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolver, cache, timer = FakeResolver(), FakeSharedCache(), FakeTimer()
+    ours = worker(resolver, cache, timer=timer)
+    cache.fails = {operation}
+    for _ in range(4):
+        for _ in range(3):
+            assert ours.resolve("good") == CUSTOMER
+        cache.values.clear()
+        timer.now += 5.1
+    assert cache.used[operation] == 4
+    assert len(caplog.records) == 1
+    cache.fails = set()
+    ours.resolve("good")
+    assert [record.message for record in caplog.records[1:]] == ["The shared cache works again"]
+    ours.resolve("good")
+    assert len(caplog.records) == 2
+
+
+def test_what_began_before_an_outage_does_not_end_it(caplog: pytest.LogCaptureFixture) -> None:
+    resolver, cache = FakeResolver({"slow": CUSTOMER, "good": CUSTOMER}), FakeSharedCache()
+    ours = worker(resolver, cache)
+    with ThreadPoolExecutor(1) as threads, resolver.held():
+        slow = threads.submit(ours.resolve, "slow")
+        resolver.called.acquire()
+        cache.fails = {"get"}
+        resolver.release()
+        ours.resolve("good")
+        cache.fails = set()
+        assert slow.result() == CUSTOMER
+    assert [record.message.partition(":")[0] for record in caplog.records] == [
+        "The shared cache failed at get (ConnectionError)"
+    ]
 
 
 def test_while_one_buyer_tries_a_cache_that_was_down_the_others_pass_it_over() -> None:

@@ -78,7 +78,7 @@ async def test_with_redis_a_thousand_posts_of_fifty_tokens_are_fifty_calls_to_aw
     with workers(served_marketplace.environment() | settings) as url:
         landed = await answers(posts(url, tokens * 20))
     assert [answer.status_code for answer in landed] == [303] * 1000
-    assert len({answer.headers["x-worker"] for answer in landed}) == WORKERS, "the posts were spread over the workers"
+    assert len({answer.headers["x-worker"] for answer in landed}) > 1, "the posts were spread over workers"
     assert len(served_marketplace.resolve_calls) == 50
 
 
@@ -99,6 +99,6 @@ async def test_without_redis_each_worker_asks_at_most_once_a_token_and_reads_wha
         ]
     assert {answer.status_code for answer in landed} == {303}
     assert 5 < len(served_marketplace.resolve_calls) <= 5 * WORKERS
-    assert len(signed_by) == WORKERS
+    assert len(signed_by) > 1
     assert all(answer.json() for _, answer in read), "a registration is read whichever worker has signed it"
     assert any(signer != answer.headers["x-worker"] for signer, answer in read)
