@@ -65,50 +65,6 @@ class Connection:
 
 async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01) -> Run:
     """Let a buyer come with each token, so many at once, and somebody to another route every `pause` seconds."""
-    statuses: dict[int, int]
-    seconds: float
-    latencies: list[float]
-
-    @property
-    def rate(self) -> float:
-        """Registrations a second."""
-        return self.statuses.get(303, 0) / self.seconds
-
-    @property
-    def p99(self) -> float:
-        return sorted(self.latencies)[int(len(self.latencies) * 0.99)]
-
-
-class Connection:
-    """HTTP by hand: a client library would cost more than the server."""
-
-    def __init__(self, url: str) -> None:
-        self._address = urlsplit(url)
-
-    async def __aenter__(self) -> "Connection":
-        self._reader, self._writer = await asyncio.open_connection(self._address.hostname, self._address.port)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._writer.close()
-        await self._writer.wait_closed()
-
-    async def send(self, method: str, path: str, body: bytes = b"") -> tuple[int, bytes]:
-        """The status and the body of the answer."""
-        self._writer.write(
-            f"{method} {path} HTTP/1.1\r\nHost: app.example\r\nAccept: text/html\r\n"
-            f"Content-Type: application/x-www-form-urlencoded\r\nContent-Length: {len(body)}\r\n\r\n".encode()
-            + body
-        )
-        head = await self._reader.readuntil(b"\r\n\r\n")
-        [length] = [
-            line.partition(b":")[2] for line in head.split(b"\r\n") if line.lower().startswith(b"content-length")
-        ]
-        return int(head[9:12]), await self._reader.readexactly(int(length))
-
-
-async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01) -> Run:
-    """Let a buyer come with each token, so many at once, while somebody is to be answered by another route every `pause` seconds."""
     statuses: dict[int, int] = {}
     latencies: list[float] = []
     waiting: Iterator[str] = iter(tokens)
