@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import errno
 import functools
+import io
 import logging
 import os
 import re
@@ -52,6 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A name that the terminal cannot show is no reason to stop.
+        sys.stdout.reconfigure(errors="backslashreplace")
     parser = argparse.ArgumentParser(
         prog="starlette-marketplace", description="Tools for AWS Marketplace registration in FastAPI and Starlette."
     )
@@ -131,9 +135,9 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser = commands.add_parser(
         "doctor",
         help="say what is wrong between your app and AWS Marketplace, and how to put it right",
-        description="Look at the settings that your app has, at AWS with its credentials, and at its landing URL; say "
-        "what is wrong and how to put it right. Changes nothing, and prints no secret. Exit code 1 with a problem, 0 "
-        "without, warnings or not.",
+        description="Look at the settings that your app has, at the shared cache, at AWS with its credentials, and at "
+        "its landing URL; say what is wrong and how to put it right. Changes nothing, and prints no secret. Exit code "
+        "1 with a problem, 0 without, warnings or not.",
     )
     parser.add_argument(
         "--settings",
@@ -196,6 +200,10 @@ def _target(text: str) -> str:
 def _public_url(text: str) -> str:
     if "@" in text:  # A password would come out again, in an error or in a finding.
         raise argparse.ArgumentTypeError("the URL of a listing has no user name and no password")
+    if not text.isascii():
+        raise argparse.ArgumentTypeError(
+            f"{text!r} has letters that a URL has not: write its host as xn--..., and its path percent-encoded"
+        )
     return _registration_url(text)
 
 

@@ -228,6 +228,27 @@ def test_who_leaves_before_reading_ends_the_command_quietly(tmp_path: Path, argu
     assert (run.returncode, run.stderr) == (128 + signal.SIGPIPE, b"")
 
 
+def test_what_the_terminal_cannot_show_does_not_end_the_command(tmp_path: Path) -> None:
+    run = subprocess.run(
+        [str(COMMAND), "doctor", "--settings", "größe:settings"],
+        env={"PYTHONUTF8": "1", "PYTHONIOENCODING": "ascii"},
+        cwd=tmp_path,
+        capture_output=True,
+        check=False,
+    )
+
+    assert (run.returncode, run.stderr) == (1, b"")
+    assert b"there is no module gr\\xf6\\xdfe" in run.stdout
+    assert b"problem" in run.stdout.splitlines()[-1]
+
+
+def test_the_help_names_what_the_doctor_looks_at(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["doctor", "--help"])
+
+    assert "the shared cache" in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_is_not_read_is_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
     reading, writing = os.pipe()
     os.close(reading)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import ssl
 import urllib.error
 from dataclasses import dataclass
@@ -18,11 +19,15 @@ class Answer:
         status: The HTTP status.
         text: The beginning of the body.
         location: Where a redirect leads, without the query; empty when that is no URL.
+        leads_back: Whether a redirect leads from https to the same URL, or to it by plain http.
+        has_registration: Whether it sets the cookie of a registration.
     """
 
     status: int
     text: str
     location: str
+    leads_back: bool
+    has_registration: bool
 
     @property
     def code(self) -> str | None:
@@ -89,10 +94,17 @@ CODES: dict[str | None, tuple[Status, str, str]] = {
 
 def explain(answer: Answer, method: str) -> tuple[str, str]:
     """What any other answer means."""
-    status, lower = answer.status, answer.text.lower()
+    status = answer.status
     message = f"{method} is answered with {status}"
     if 300 <= status < 400:
-        message += f", a redirect to {answer.location or 'what is no URL'}"
+        is_itself = answer.leads_back and answer.location.startswith("https:")
+        message += f", a redirect to {'itself' if is_itself else answer.location or 'what is no URL'}"
+        if answer.leads_back:
+            return (
+                f"{message}.",
+                "The host takes https for http: let its server trust X-Forwarded-Proto of the proxy (uvicorn: "
+                "--forwarded-allow-ips), and the proxy send it.",
+            )
         if status in (307, 308):
             return f"{message}.", "Put the URL at its end into the listing, and run doctor with that one."
         return (
@@ -102,7 +114,7 @@ def explain(answer: Answer, method: str) -> tuple[str, str]:
         )
     if is_wrong_host(answer):
         return f"{message}: the host name is not allowed.", "Add it to allowed_hosts of TrustedHostMiddleware."
-    if status == 403 and ("csrf" in lower or "cross-site" in lower or "cross site" in lower):
+    if is_csrf(answer):
         return (
             f"{message} by a CSRF protection.",
             "The form comes from AWS Marketplace and cannot have your CSRF token: put MarketplaceMiddleware outside of "
@@ -121,7 +133,7 @@ _STATUSES = {
     413: "Something before the host allows a smaller body than 16 KiB: raise its limit.",
     415: "Something before this package takes no forms: let them through as they are.",
     421: "What stands before the host does not know its name: add the host name there.",
-    429: "A rate limit stands before AWS: run doctor again in a minute.",
+    429: "A rate limit stands before the host: run doctor again in a minute.",
     500: "The host fails by itself: its log has the traceback. Hooks of yours are a place to look at.",
     502: "The proxy before the host does not reach it: is it running, and on the port that the proxy has?",
     503: "Something before this package says that it is not available: is the host running and healthy?",
@@ -134,8 +146,18 @@ def is_wrong_host(answer: Answer) -> bool:
     return answer.status == 400 and "invalid host header" in answer.text.lower()
 
 
-def explain_failure(exc: Exception, method: str, limit: float) -> tuple[str, str]:
-    """What it means that there was no answer."""
+def is_csrf(answer: Answer) -> bool:
+    """Whether it is the refusal of a CSRF protection."""
+    # The page of a hook may have a CSRF token of its own, in a tag or a script.
+    return answer.status in (400, 403) and bool(_CSRF.search(_TAGS.sub(" ", answer.text)))
+
+
+_CSRF = re.compile("csrf|cross[- ]site|origin check", re.IGNORECASE)
+_TAGS = re.compile("<script.*?</script>|<[^>]*>", re.IGNORECASE | re.DOTALL)
+
+
+def explain_failure(exc: Exception, method: str, limit: float, proxy: str | None) -> tuple[str, str]:
+    """What it means that there was no answer, where `proxy` is the variable that names one on the way."""
     reason = exc.reason if isinstance(exc, urllib.error.URLError) else exc
     if isinstance(reason, ssl.SSLCertVerificationError):
         return (
@@ -154,8 +176,9 @@ def explain_failure(exc: Exception, method: str, limit: float) -> tuple[str, str
         )
     # Name resolution, a refused connection, a proxy, an answer that is no HTTP. The text of other errors may quote the
     # address of a proxy, with its password.
+    on_the_way = f", and the proxy in {proxy}" if proxy else ""
     text = getattr(reason, "strerror", None) or (str(reason) if isinstance(reason, OSError) else type(exc).__name__)
     return (
         f"{method} gets no answer: {text}.",
-        "Check the name in the DNS, the port, and whether the host is running.",
+        f"Check the name in the DNS, the port, and whether the host is running{on_the_way}.",
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -76,6 +77,15 @@ def host_of(endpoint: str) -> str:
     return urlsplit(endpoint).netloc.rpartition("@")[2]
 
 
+_SSO = ("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError")
+# Of the other errors of TLS, most are a connection that was cut off.
+_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|NO_CERTIFICATE|\[Errno 2\]")
+_LOOK = (
+    "Look at the AWS_ variables, at the files that they name or else ~/.aws/config and ~/.aws/credentials, and at the "
+    "profile."
+)
+
+
 def told(error: errors.MarketplaceError) -> tuple[str, str]:
     """What is wrong and what to do, by the kind of the error: its text is for the log of the host."""
     is_answer, reason = _response_of(error) is not None, reason_of(error)
@@ -86,6 +96,8 @@ def told(error: errors.MarketplaceError) -> tuple[str, str]:
             return "The AWS region is not the name of one.", "Set region_name, such as us-east-1."
         case errors.CredentialsError() if is_answer:
             return f"AWS refuses the credentials ({reason}).", "Renew or correct them, and see clock."
+        case errors.CredentialsError() if reason in _SSO:
+            return f"The login of AWS IAM Identity Center is not there or over ({reason}).", "Run aws sso login."
         case errors.CredentialsError():
             return f"No AWS credentials could be had ({reason}).", "Renew or correct them."
         case errors.AccessDeniedError():
@@ -93,7 +105,13 @@ def told(error: errors.MarketplaceError) -> tuple[str, str]:
         case errors.DisabledApiError():
             return f"ResolveCustomer is disabled in this region ({reason}).", "Change region_name."
         case errors.ConfigurationError():
-            return f"The AWS configuration cannot be used ({reason}).", "Correct it."
+            return f"The AWS configuration cannot be used ({reason}).", _LOOK
+        case errors.AwsUnavailableError() if reason == "SSLError" and _UNTRUSTED.search(str(error.__cause__)):
+            return (
+                f"The certificate of what answers for AWS is not trusted ({reason}).",
+                "If something on the way looks into TLS, name the file of its authority in AWS_CA_BUNDLE; that file "
+                "has to exist.",
+            )
     if is_answer:
         return (
             f"AWS failed, or what answers in its place ({reason}).",

@@ -29,9 +29,19 @@ def check_configuration(settings: MarketplaceSettings, url: str | None) -> Itera
     yield _check_signup_url(settings, domain, host)
     # AWS asks for support contacts on the signup page, which is the host's own: so this is no more than a remark.
     if settings.support_url:
-        yield ok("support_url", f"Buyers who get stuck are sent to {settings.support_url}.")
+        yield ok("support_url", f"Buyers who get stuck are sent to {_shown(settings.support_url)}.")
     else:
         yield ok("support_url", "support_url is not set: error pages tell buyers nobody to ask.")
+
+
+def without_secrets(url: str) -> str:
+    """The URL as it may be shown: without what may hold a secret, the user name and password, query and fragment."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def _shown(support_url: str) -> str:
+    return support_url if urlsplit(support_url).scheme == "mailto" else without_secrets(support_url)
 
 
 def _check_product_codes(product_codes: tuple[str, ...] | str) -> Finding:

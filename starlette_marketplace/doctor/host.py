@@ -37,7 +37,7 @@ def settings_from_env(environ: Mapping[str, str]) -> MarketplaceSettings | list[
         return [
             problem(
                 "settings",
-                f"No variable of the environment begins with {_PREFIX}.",
+                "No setting is in the environment.",
                 "Run doctor with the environment of the host, such as in its container, or name what has its settings "
                 f"with --settings. Required are {' and '.join(map(_variable, _REQUIRED))}.",
             )

@@ -14,8 +14,9 @@ _PLACEHOLDERS = re.compile(
     "never[-_ ]use|demo[-_ ]|test[-_ ]|dummy[-_ ]|qwerty|letmein|foobar",
     re.IGNORECASE,
 )
-_WORD = "(?=[A-Za-z]*[AEIOUYaeiouy])[A-Z]?[a-z]*"
-_WORDS = re.compile(f"{_WORD}([-_ .,]+{_WORD})+")
+_PARTS = re.compile("[A-Z]?[a-z]+|[A-Z]|[0-9]+")
+_VOWEL = re.compile("[aeiouy]", re.IGNORECASE)
+_MIN_WORD = 4
 _MIN_LENGTH = 32
 _MIN_VARIETY = 8
 _NEW_KEY = 'python -c "import secrets; print(secrets.token_urlsafe(32))"'
@@ -57,9 +58,22 @@ def _weakness(key: str) -> str | None:
     # Of half the steps, one random key in fifty thousand is made: 32 hexadecimal digits have few characters.
     if sum(step <= 1 for step in steps) > len(steps) * 2 / 3:
         return "its characters follow one another"
-    if _WORDS.fullmatch(rest):
+    if _is_made_of_words(rest):
         return "it is made of words"
     return None
+
+
+def _is_made_of_words(key: str) -> bool:
+    """Whether it is words and numbers, by separators or CamelCase. Random letters make shorter ones, and digits."""
+    parts = _PARTS.findall(key)
+    words = [part for part in parts if part.isalpha()]
+    return (
+        len(words) > 1
+        and re.fullmatch("[A-Za-z0-9 _.,-]+", key) is not None
+        and len("".join(words)) >= max(_MIN_WORD * len(words), len(key) * 2 / 3)
+        and all(map(_VOWEL.search, words))
+        and all(len(part) > 1 for part in parts if part.isdigit())
+    )
 
 
 def _repeats_itself(key: str) -> bool:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from .._version import __version__
-from .answers import CODES, Answer, explain, explain_failure, is_wrong_host
-from .configuration import LOOPBACK
+from .answers import CODES, Answer, explain, explain_failure, is_csrf, is_wrong_host
+from .configuration import LOOPBACK, without_secrets
 from .findings import Finding, ok, problem, skipped, warning
 from .patience import within
 
@@ -18,6 +18,7 @@ _LIMIT = 15.0
 _TOKEN_FIELD = "x-amzn-marketplace-token"  # noqa: S105 - the name of the field, not a token.
 _MAX_BODY = 65_536
 _LOGIN = re.compile(r"(log|sign)[-_]?in(?![a-z])|\b(o?auth2?|authorize|sso|saml2?)\b", re.IGNORECASE)
+_REGISTRATION_COOKIE = re.compile(r"[\w-]+-[0-9a-f]{24}=")
 _TITLE = "<title>Set up your account from AWS Marketplace</title>"
 _HEADERS = {"User-Agent": f"starlette-marketplace-doctor/{__version__}"}
 # As the browser of a buyer sends it, who comes from another site. `Origin` may be null there.
@@ -82,7 +83,7 @@ def _fetch(url: str, method: str, limit: float, body: bytes | None = None) -> An
     try:
         return within(limit, lambda: _send(request, limit))
     except (OSError, http.client.HTTPException, ValueError) as exc:
-        return explain_failure(exc, method, limit)
+        return explain_failure(exc, method, limit, _proxy_variable(url))
 
 
 def _send(request: urllib.request.Request, limit: float) -> Answer:
@@ -93,33 +94,52 @@ def _send(request: urllib.request.Request, limit: float) -> Answer:
         opener.add_handler(handler)
     with opener.open(request, timeout=limit) as response:
         text = response.read(_MAX_BODY).decode("utf-8", "replace")
-        location = response.headers.get("Location", "")
-    return Answer(response.status, text, _absolute(request.full_url, location))
+        location = _absolute(request.full_url, response.headers.get("Location", ""))
+        cookies = response.headers.get_all("Set-Cookie", [])
+    return Answer(
+        response.status,
+        text,
+        without_secrets(location),
+        leads_back=_leads_back(request.full_url, location),
+        has_registration=any(map(_REGISTRATION_COOKIE.match, cookies)),
+    )
 
 
 def _absolute(base: str, location: str) -> str:
     try:
-        return without_secrets(urljoin(base, location)) if location else ""
+        url = urljoin(base, location) if location else ""
+        urlsplit(url)
     except ValueError:
         return ""
+    return url
 
 
-def without_secrets(url: str) -> str:
-    """The URL as it may be shown: without what may hold a secret, the user name and password, query and fragment."""
+def _leads_back(url: str, location: str) -> bool:
+    here, there = urlsplit(url), urlsplit(location)
+    is_plain = there.scheme == "http" and (there.hostname, there.path) == (here.hostname, here.path)
+    return here.scheme == "https" and (here == there or is_plain)
+
+
+def _proxy_variable(url: str) -> str | None:
     parts = urlsplit(url)
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    is_proxied = parts.scheme in urllib.request.getproxies() and not urllib.request.proxy_bypass(parts.netloc)
+    return f"{parts.scheme.upper()}_PROXY" if is_proxied else None
 
 
 def _judge_get(answer: Answer) -> Finding:
     if answer.status != 200:
         return problem("landing_get", *explain(answer, "GET"))
-    if _TITLE in answer.text:
+    if _is_ours(answer):
         return ok("landing_get", "GET is answered with 200 and the page of this package.")
     return warning(
         "landing_get",
         "GET is answered with 200, but not with the page of this package.",
         "Something else answers there, such as a route that catches all, a CDN or a login page: see landing_post.",
     )
+
+
+def _is_ours(got: Answer) -> bool:
+    return got.status == 200 and _TITLE in got.text
 
 
 def _judge_head(answer: Answer, got: Answer) -> Finding:
@@ -132,7 +152,8 @@ def _judge_head(answer: Answer, got: Answer) -> Finding:
             f"HEAD is answered with {answer.status}, and GET with 200.",
             "Whether AWS tries the address by HEAD is not known: let it through to this package, like GET.",
         )
-    return problem(check, *explain(answer, "HEAD"))
+    message, advice = explain(answer, "HEAD")
+    return problem(check, message, "See landing_get." if answer.status == got.status else advice)
 
 
 def _judge_post(answer: Answer, got: Answer, signup_url: str | None) -> Finding:
@@ -140,20 +161,37 @@ def _judge_post(answer: Answer, got: Answer, signup_url: str | None) -> Finding:
     if answer.code in CODES:
         status, meaning, advice = CODES[answer.code]
         return Finding(check, status, f"{message} {answer.code}: {meaning}", advice)
-    if answer.status == 400 and not is_wrong_host(answer):
+    if answer.has_registration:
+        return problem(
+            check,
+            f"{message} and a registration, as if it were a customer's.",
+            "The host asks something else than AWS: see endpoint.",
+        )
+    if is_csrf(answer) or is_wrong_host(answer):
+        return problem(check, *explain(answer, "POST"))
+    is_redirect = answer.status in (302, 303) and bool(answer.location)
+    # Only with a registration does this package let a buyer in, so what answers without one is a hook, or not the host.
+    if answer.status == 400 or (_is_ours(got) and answer.status in (200, 422)):
         return warning(
             check,
             f"{message}, but not by the JSON of this package.",
             "If a hook on_error answers so, all is well; if not, look for what else answers at this address.",
         )
-    if answer.status == 200 or (answer.status in (302, 303) and _is_signup(answer.location, signup_url)):
+    if is_redirect and _is_ours(got):
+        return warning(
+            check,
+            f"{message}, a redirect to {answer.location}.",
+            "If a hook on_error sends buyers there whose token is refused, all is well. If not, something else answers "
+            "at this address, such as a login page: let the landing URL through without it.",
+        )
+    if answer.status == 200 or (is_redirect and _is_signup(answer.location, signup_url)):
         return problem(
             check,
             f"{message}, as if it were a customer's.",
             "If it is not a login page that answers, the host asks something else than AWS (see endpoint), or not "
             "this package answers.",
         )
-    if answer.status in (302, 303) and answer.location and got.status == 200 and not _LOGIN.search(answer.location):
+    if is_redirect and got.status == 200 and not _LOGIN.search(answer.location):
         return warning(
             check,
             f"{message}, a redirect to {answer.location}.",
@@ -165,7 +203,7 @@ def _judge_post(answer: Answer, got: Answer, signup_url: str | None) -> Finding:
 
 def _is_signup(location: str, signup_url: str | None) -> bool:
     """Whether a redirect leads to the signup, below whatever root path the host has."""
-    if not location or signup_url is None:
+    if signup_url is None:
         return False
     here, signup = (urlsplit(url).path.rstrip("/") or "/" for url in (location, signup_url))
     return here.endswith(signup)

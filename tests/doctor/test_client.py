@@ -8,6 +8,7 @@ from pathlib import Path
 
 import botocore
 import pytest
+import trustme
 
 from starlette_marketplace import AwsUnavailableError, MarketplaceSettings
 from starlette_marketplace.doctor.aws import Aws, told, utc_now
@@ -35,7 +36,7 @@ FAULTS = {
         "aws_config",
         "problem",
         "The AWS configuration cannot be used (ConfigParseError).",
-        "Correct it",
+        "Look at the AWS_ variables, at the files that they name or else ~/.aws/config",
         config="[default\n",
     ),
     "no-region": Plant(
@@ -245,3 +246,17 @@ def test_what_never_ends_is_waited_for_only_so_long() -> None:
     ended.set()
 
     assert told(caught.value)[0] == "There was no answer of AWS that can be used (it took too long)."
+
+
+@pytest.mark.parametrize("bundle", ["another-authority", "no-file", "empty"])
+def test_a_certificate_that_is_not_trusted_is_told(
+    environment: pytest.MonkeyPatch, tmp_path: Path, bundle: str
+) -> None:
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "another-authority"))
+    (tmp_path / "empty").touch()
+    environment.setenv("AWS_CA_BUNDLE", str(tmp_path / bundle))
+    found = examined()["permission"]
+
+    assert found.status == "problem"
+    assert found.message == "The certificate of what answers for AWS is not trusted (SSLError)."
+    assert "name the file of its authority in AWS_CA_BUNDLE; that file has to exist" in found.advice

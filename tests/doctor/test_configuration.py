@@ -137,3 +137,16 @@ def test_without_support_the_remark_is_no_warning(environment: pytest.MonkeyPatc
     found = first("support_url")
 
     assert found == Finding("support_url", Status.OK, "support_url is not set: error pages tell buyers nobody to ask.")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://me:hunter2@help.example/aws?key=hunter2#hunter2", "https://help.example/aws"),
+        ("mailto:me@shop.example?subject=AWS", "mailto:me@shop.example?subject=AWS"),
+    ],
+)
+def test_support_is_shown_without_a_secret(environment: pytest.MonkeyPatch, url: str, shown: str) -> None:
+    environment.setenv("MARKETPLACE_SUPPORT_URL", url)
+
+    assert first("support_url").message == f"Buyers who get stuck are sent to {shown}."

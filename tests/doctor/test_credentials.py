@@ -152,3 +152,17 @@ def test_a_secret_key_in_the_place_of_the_id_is_not_shown(environment: pytest.Mo
     found = first("credentials")
 
     assert found.message == "AWS credentials come from the environment."
+
+
+def test_a_login_that_is_over_is_told(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+    (tmp_path / "config").write_text(
+        "[default]\nsso_start_url = https://nobody.invalid/start\nsso_region = us-east-1\n"
+        "sso_account_id = 444455556666\nsso_role_name = resolver\n"
+    )
+    found = first("credentials")
+
+    assert found.status == "problem"
+    assert found.message.startswith("The login of AWS IAM Identity Center is not there or over (")
+    assert found.advice == "Run aws sso login."

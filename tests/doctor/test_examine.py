@@ -81,7 +81,7 @@ def test_the_installed_command_runs_with_nothing_set(tmp_path: Path) -> None:
     run = subprocess.run([str(command), "doctor"], env={}, cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert run.returncode == 1
-    assert "No variable of the environment begins with MARKETPLACE_." in run.stdout
+    assert "No setting is in the environment." in run.stdout
     assert run.stderr == ""
 
 
@@ -93,6 +93,8 @@ def test_the_installed_command_runs_with_nothing_set(tmp_path: Path) -> None:
         (["--settings", "app:x y"], "is not of the form module:name"),
         (["--url", "shop.example"], "argument --url: 'shop.example' is not an http or https URL"),
         (["--url", "https://me:hidden@shop.example"], "argument --url: the URL of a listing has no user name"),
+        (["--url", "https://schöner.example/register"], "write its host as xn--..., and its path percent-encoded"),
+        (["--url", "https://shop.example/größe"], "write its host as xn--..., and its path percent-encoded"),
         (["--url", "http://[::1"], "argument --url: 'http://[::1' is not an http or https URL"),
     ],
 )

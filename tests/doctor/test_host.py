@@ -24,7 +24,7 @@ FAULTS = {
     "nothing": Plant(
         "settings",
         "problem",
-        "No variable of the environment begins with MARKETPLACE_.",
+        "No setting is in the environment.",
         "Required are MARKETPLACE_SECRET_KEY and MARKETPLACE_PRODUCT_CODES",
         {name: None for name in RIGHT if name.startswith("MARKETPLACE_")},
     ),
@@ -62,6 +62,13 @@ FAULTS = {
         "seller_account_id must be the 12 digits of an AWS account id, in quotes: the first may be 0.",
         "Correct MARKETPLACE_SELLER_ACCOUNT_ID in the environment of the host.",
         {"MARKETPLACE_SELLER_ACCOUNT_ID": "44455556666"},
+    ),
+    "only-misspelt": Plant(
+        "settings",
+        "problem",
+        "No setting is in the environment.",
+        "Required are",
+        {name: None for name in RIGHT if name.startswith("MARKETPLACE_")} | {"MARKETPLACE_PRODUCT_CODE": "acme"},
     ),
     "misspelt": Plant(
         "variables",

@@ -102,6 +102,9 @@ def test_random_keys_are_never_taken_for_weak_ones() -> None:
         ("Zk3vQ8xW1nB6tY0pZk3vQ8xW1nB6tY0q", "it repeats itself"),
         ("correct horse battery staple and so on", "it is made of words"),
         ("Correct-Horse-Battery-Staple-And-So-On", "it is made of words"),
+        ("AcmeAnalyticsMarketplaceRegistrationKey", "it is made of words"),
+        ("acme_analytics_marketplace_signing_key_2026", "it is made of words"),
+        ("acme2026analytics2026marketplacesigning", "it is made of words"),
         ("correct_horse.battery, staple and so on", "it is made of words"),
         ("Zk3vQ8xW1nB6tY0pL5sD-secret-9fG2hJ7aR4uM", "it has the words of a placeholder"),
         ("staging-of-the-shop-test-" + "abcdefgh" * 4, "it repeats itself"),
@@ -113,3 +116,17 @@ def test_a_key_that_only_looks_random_is_weak(key: str, weakness: str) -> None:
 
     assert found.status == "problem"
     assert found.message.startswith(f"secret_key can be guessed: {weakness}.")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "qmzfaplkwjvtbnxcrdgheuyosiqmxwzplfkv",
+        "acme/analytics/marketplace/signing/key",
+        "lkwjvt_acme_analytics_marketplace_sgnng",
+        "acme7analytics3marketplace9signing4key",
+        "Zo-Pa-Ke-Ri-Tu-Mo-La-Fe-Xi-Du-Ba-Nu-Ya",
+    ],
+)
+def test_what_random_characters_may_look_like_is_not_taken_for_words(key: str) -> None:
+    assert strength_of(key).status == "ok"

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from starlette_marketplace import MarketplaceSettings, errors
 from starlette_marketplace.doctor.findings import TOPICS
@@ -92,7 +92,7 @@ LANDING_FAULTS = {
         "landing_head",
         "problem",
         "HEAD is answered with 405.",
-        "Another route answers",
+        "See landing_get.",
         url="https://status-405.elsewhere.example",
     ),
     "all-routes-caught": Plant(
@@ -112,9 +112,23 @@ LANDING_FAULTS = {
     "accepts-anything": Plant(
         "landing_post",
         "problem",
-        "answered with 303, as if it were a customer's.",
-        "the host asks something else than AWS",
+        "answered with 303 and a registration, as if it were a customer's.",
+        "The host asks something else than AWS",
         url="https://accepts.elsewhere.example",
+    ),
+    "something-else-accepts-anything": Plant(
+        "landing_post",
+        "problem",
+        "answered with 303, as if it were a customer's.",
+        "or not this package answers",
+        url="https://spa-accepts.elsewhere.example",
+    ),
+    "something-else-redirects": Plant(
+        "landing_post",
+        "warning",
+        "answered with 303, a redirect to https://spa-elsewhere.elsewhere.example/help.",
+        "if neither, something else answers at this address",
+        url="https://spa-elsewhere.elsewhere.example",
     ),
     "login-before-it": Plant(
         "landing_post",
@@ -125,9 +139,9 @@ LANDING_FAULTS = {
     ),
     "login-for-forms": Plant(
         "landing_post",
-        "problem",
-        "POST is answered with 302, a redirect to https://asks-to-log-in.elsewhere.example/account/sign-in, where the",
-        "If it is a login page, authentication stands before this package",
+        "warning",
+        "is answered with 302, a redirect to https://asks-to-log-in.elsewhere.example/account/sign-in.",
+        "such as a login page: let the landing URL through without it",
         url="https://asks-to-log-in.elsewhere.example",
     ),
     "redirect-of-everything": Plant(
@@ -178,6 +192,40 @@ LANDING_FAULTS = {
         "POST is answered with 403 by a CSRF protection.",
         "exempt the landing URL",
         url="https://token-csrf.elsewhere.example",
+    ),
+    **{
+        f"csrf-by-{kind}": Plant(
+            "landing_post",
+            "problem",
+            f"POST is answered with {status} by a CSRF protection.",
+            "exempt the landing URL",
+            url=f"https://{kind}.elsewhere.example",
+        )
+        for kind, status in (("json-csrf", 400), ("origin", 403))
+    },
+    **{
+        f"https-taken-for-http-{check}": Plant(
+            check,
+            "problem",
+            f"{method} is answered with 307, a redirect to itself.",
+            "let its server trust X-Forwarded-Proto of the proxy (uvicorn: --forwarded-allow-ips)",
+            url="https://loop.elsewhere.example/register?plan=1",
+        )
+        for check, method in (("landing_get", "GET"), ("landing_post", "POST"))
+    },
+    "https-to-http": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 301, a redirect to http://downgrade.elsewhere.example/marketplace/register.",
+        "let its server trust X-Forwarded-Proto",
+        url="https://downgrade.elsewhere.example",
+    ),
+    "rate-limit": Plant(
+        "landing_get",
+        "problem",
+        "GET is answered with 429.",
+        "A rate limit stands before the host",
+        url="https://status-429.elsewhere.example",
     ),
     "host-not-allowed": Plant(
         "landing_get",
@@ -271,28 +319,94 @@ def test_a_hook_that_sends_refused_buyers_elsewhere_is_told_from_a_signup(
         return RedirectResponse("/help/aws?reason=secret", status)
 
     with serve(fastapi_middleware(settings=settings, on_error=to_the_help)) as url:
-        for signup_url in ("/signup", "/", f"{url}/signup", None):
+        for signup_url in ("/signup", "/help/aws", f"{url}/help/aws/?plan=1", None):
             *_, found = check_landing(url + LANDING, token="made-up", signup_url=signup_url)
             assert found.status == "warning"
             assert found.message == (
                 f"A form with a made-up token is answered with {status}, a redirect to {url}/help/aws."
             )
             assert "If a hook on_error sends buyers there whose token is refused, all is well." in found.advice
-        for signup_url in ("/help/aws", "/help/aws/?plan=1", "https://shop.example/aws"):
-            *_, found = check_landing(url + LANDING, token="made-up", signup_url=signup_url)
-            assert found.status == "problem"
-            assert found.message.endswith(f"answered with {status}, as if it were a customer's.")
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (lambda: RedirectResponse("/signup?error=expired", 303), "answered with 303, a redirect to "),
+        (lambda: RedirectResponse("/sign-in?error=expired", 302), "answered with 302, a redirect to "),
+        (lambda: HTMLResponse("Go back to AWS Marketplace."), "answered with 200, but not by the JSON"),
+        (lambda: HTMLResponse("Go back to AWS Marketplace.", 422), "answered with 422, but not by the JSON"),
+        (
+            lambda: HTMLResponse('<meta name="csrf-token"><script>let csrf = 1;</script>Go back.', 400),
+            "answered with 400, but not by the JSON",
+        ),
+    ],
+)
+def test_whatever_a_hook_answers_a_refused_token_with_is_no_problem(
+    settings: MarketplaceSettings, answer: Callable[[], Response], message: str
+) -> None:
+    def refuse(event: RegistrationFailed) -> Response:
+        response = answer()
+        response.set_cookie("session", "0123")
+        return response
+
+    with serve(fastapi_middleware(settings=settings, on_error=refuse)) as url:
+        *_, found = check_landing(url + LANDING, token="made-up", signup_url="/signup")
+
+    assert found.status == "warning"
+    assert message in found.message
+    assert "If a hook on_error" in found.advice
+
+
+@pytest.mark.parametrize("domain", [None, "shop.example"])
+@pytest.mark.parametrize("https_only", [True, False])
+def test_a_host_that_lets_a_made_up_token_in_is_a_problem(
+    settings: MarketplaceSettings, https_only: bool, domain: str | None
+) -> None:
+    settings = replace(settings, https_only=https_only, session_domain=domain, session_cookie="my_shop-1")
+    with serve(fastapi_middleware(settings=settings, resolver=FakeResolver({"made-up": CUSTOMER}))) as url:
+        *_, found = check_landing(url + LANDING, token="made-up")
+
+    assert found.status == "problem"
+    assert found.message.endswith(" and a registration, as if it were a customer's.")
+
+
+@pytest.mark.parametrize("location", ["", "/other", "http://other.example/register", "http://[", "?again=1"])
+def test_a_redirect_elsewhere_is_not_one_to_itself(world: World, location: str) -> None:
+    with serve(Response(status_code=301, headers={"Location": location})) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(world.internet.upstreams, "other-place.test", url)
+        found = [*check_landing("https://other-place.test/register", token="made-up")][1]
+
+    assert "where the form is lost" in found.message
+
+
+@pytest.mark.parametrize(
+    ("url", "no_proxy", "advice"),
+    [
+        ("https://shop.invalid", "", "whether the host is running, and the proxy in HTTPS_PROXY."),
+        ("https://127.1.2.3:9", "127.1.2.3", "whether the host is running."),
+        ("http://127.1.2.3:9", "", "whether the host is running."),
+    ],
+)
+def test_a_proxy_on_the_way_may_be_at_fault(
+    environment: pytest.MonkeyPatch, url: str, no_proxy: str, advice: str
+) -> None:
+    environment.setenv("HTTPS_PROXY", "http://127.1.2.3:9")
+    environment.setenv("NO_PROXY", no_proxy)
+    found = [*check_landing(url + LANDING, token="made-up")][1]
+
+    assert found.message == "GET gets no answer: Connection refused."
+    assert found.advice.endswith(advice)
 
 
 def test_the_signup_that_buyers_are_let_into_is_that_of_the_settings(
     doctor: Callable[..., Run], environment: pytest.MonkeyPatch
 ) -> None:
     environment.setenv("MARKETPLACE_SIGNUP_URL", "/join")
-    assert doctor("--url", "https://accepts.elsewhere.example").one("landing_post", "warning")
+    assert doctor("--url", "https://spa-accepts.elsewhere.example").one("landing_post", "warning")
     environment.delenv("MARKETPLACE_SIGNUP_URL")
-    assert doctor("--url", "https://accepts.elsewhere.example").one("landing_post", "problem")
+    assert doctor("--url", "https://spa-accepts.elsewhere.example").one("landing_post", "problem")
     environment.delenv("MARKETPLACE_SECRET_KEY")
-    assert doctor("--url", "https://accepts.elsewhere.example").one("landing_post", "warning")
+    assert doctor("--url", "https://spa-accepts.elsewhere.example").one("landing_post", "warning")
 
 
 def test_a_made_up_token_that_is_taken_for_one_of_another_product_is_a_problem(settings: MarketplaceSettings) -> None:
@@ -332,7 +446,7 @@ def test_a_fault_of_the_landing_url_alone_is_a_problem(doctor: Callable[..., Run
         ("disabled-api", "problem", "503 DISABLED_API: ResolveCustomer is disabled"),
         ("throttled", "warning", "503 THROTTLED: AWS limits"),
         ("internal-error", "problem", "503 AWS_UNAVAILABLE: the host does not reach AWS, or AWS failed."),
-        ("new-product", "problem", "answered with 200, as if it were a customer's."),
+        ("new-product", "problem", "answered with 200 and a registration, as if it were a customer's."),
         ("expired", "warning", "400 EXPIRED_TOKEN: the host was told that the token has expired"),
         ("invalid", "ok", "answered with 400 INVALID_TOKEN: the host refuses it, as it should."),
     ],

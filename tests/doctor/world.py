@@ -84,7 +84,19 @@ class Elsewhere:
             case "names":
                 return PlainTextResponse("Invalid host header", 400)
             case "accepts" if is_post:
-                return RedirectResponse("/signup", 303)
+                return RedirectResponse("/signup", 303, {"Set-Cookie": f"__Host-shop-{'0a' * 12}=signed; Secure"})
+            case "spa-accepts":
+                return RedirectResponse("/signup", 303) if is_post else HTMLResponse("<title>Shop</title>")
+            case "spa-elsewhere":
+                return RedirectResponse("/help", 303) if is_post else HTMLResponse("<title>Shop</title>")
+            case "json-csrf" if is_post:
+                return JSONResponse({"detail": "CSRF token missing"}, 400)
+            case "origin" if is_post:
+                return PlainTextResponse("Origin checking failed", 403)
+            case "loop":
+                return RedirectResponse(str(request.url.replace(scheme="https")), 307)
+            case "downgrade":
+                return RedirectResponse(str(request.url.replace(scheme="http", query="again")), 301)
             case "asks-to-log-in" if is_post:
                 return RedirectResponse("/account/sign-in?next=secret", 302)
             case "moved-post" if is_post:
