@@ -1,3 +1,4 @@
+import inspect
 import logging
 import os
 from collections.abc import AsyncIterator
@@ -320,3 +321,12 @@ def test_a_host_that_knows_no_lifespan_is_served(settings: MarketplaceSettings) 
     with serve(MarketplaceMiddleware(app, settings=settings, resolver=FakeResolver())) as url:
         assert httpx2.get(url).text == "host"
         assert httpx2.post(url + LANDING, data=form("good")).status_code == 303
+
+
+async def test_whoever_looks_takes_it_for_an_asgi_3_app(settings: MarketplaceSettings) -> None:
+    app = MarketplaceMiddleware(Starlette(), settings=settings, resolver=FakeResolver())
+
+    # What uvicorn, hypercorn, asgiref and Starlette's TestClient ask.
+    assert inspect.iscoroutinefunction(app.__call__)
+    async with browser(app.__call__) as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
