@@ -94,7 +94,6 @@ HOSTS: dict[str, Callable[[], ASGIApp]] = {
     "async def": lambda: async_def(new_client),
     "run_in_threadpool": lambda: threadpool(new_client),
     "plain def": lambda: plain_def(new_client),
-    "async def, kept client": lambda: async_def(kept_client()),
     "run_in_threadpool, kept client": lambda: threadpool(kept_client()),
     "plain def, kept client": lambda: plain_def(kept_client()),
 }
