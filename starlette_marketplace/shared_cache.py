@@ -61,7 +61,7 @@ class SharedCache(Protocol):
 
 @dataclass(slots=True)
 class _Visit:
-    """What one resolution has to do with the cache.
+    """What one resolution has to do with the cache, which it gives up at the first failure.
 
     Attributes:
         is_over: Whether it is to use the cache no further.
