@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench bench-smoke check format pictures clean
+.PHONY: help demo test soak bench bench-smoke check format docs docs-serve pictures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -41,8 +41,15 @@ format: .venv/.installed  ## mend what ruff can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: .venv/.installed  ## build the documentation into site/; a broken link or snippet fails
+	$(BIN)/zensical build --strict --clean
+	@$(BIN)/python -m docs.links
+
+docs-serve: .venv/.installed  ## show the documentation on 127.0.0.1:8000 while you write it
+	$(BIN)/zensical serve
+
 pictures: .venv/.installed  ## take the pictures of the documentation anew
 	$(BIN)/python -m docs.pictures
 
 clean:  ## remove the environment, the demo's data and the caches
-	rm -rf .venv .demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis dist
+	rm -rf .venv .demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site

@@ -1,14 +1,7 @@
-import dataclasses
-import importlib.util
 import json
 import logging
-import re
-import socket
-import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
@@ -16,42 +9,11 @@ import httpx2
 import pytest
 from starlette.testclient import TestClient
 
-from starlette_marketplace import MarketplaceSettings, Registration
-from starlette_marketplace.local import SCENARIOS, LocalMarketplace
-from starlette_marketplace.session import RegistrationSession
-from starlette_marketplace.testing import make_customer
+from starlette_marketplace.local import LocalMarketplace
+from tests.docs.programs import program, running
 from tests.example_app.browser import hidden_fields
 from tests.hosts import LANDING, browser, form
 from tests.redis_server import RedisServer
-
-ROOT = Path(__file__).parent.parent
-README = (ROOT / "README.md").read_text()
-SECURITY = (ROOT / "docs/security.md").read_text()
-
-
-@pytest.fixture
-def environment(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README sets."""
-    _, url = running_marketplace
-    for name, value in {
-        "AWS_ENDPOINT_URL_MARKETPLACE_METERING": url,
-        "AWS_ACCESS_KEY_ID": "local",
-        "AWS_SECRET_ACCESS_KEY": "local",
-        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
-        "MARKETPLACE_SECRET_KEY": "k" * 32,
-        "MARKETPLACE_HTTPS_ONLY": "false",
-    }.items():
-        monkeypatch.setenv(name, value)
-
-
-def program(name: str) -> ModuleType:
-    """The module docs/src/<name>.py, run anew."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/src/{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -59,23 +21,6 @@ def start(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     """docs/src/start.py, in an empty folder."""
     monkeypatch.chdir(tmp_path)
     return program("start")
-
-
-@pytest.mark.parametrize(
-    ("page", "name"),
-    [
-        ("README.md", "start"),
-        ("docs/hosts.md", "litestar_host"),
-        ("docs/hosts.md", "quart_host"),
-        ("docs/observability.md", "observability/json_logs"),
-        ("docs/observability.md", "observability/traced"),
-        ("docs/scaling.md", "own_redis"),
-        ("docs/security.md", "quiet_botocore"),
-        ("docs/security.md", "rate_limit"),
-    ],
-)
-def test_a_page_shows_its_programs_as_they_are(page: str, name: str) -> None:
-    assert f"```python\n{(ROOT / f'docs/src/{name}.py').read_text()}```" in (ROOT / page).read_text()
 
 
 def test_the_program_of_the_readme_signs_up_each_customer_once(
@@ -101,26 +46,6 @@ def test_the_program_of_the_readme_signs_up_others_too(start: ModuleType) -> Non
         response = client.post("/signup", data={"email": "e@f.example", "registration_id": "gone"})
         assert response.status_code == 400
     start.database.close()
-
-
-@contextmanager
-def running(name: str, folder: Path) -> Iterator[str]:
-    """Run docs/src/<name>.py in `folder` as its page says, its output in a file `stdout`, and yield its base URL."""
-    file = ROOT / f"docs/src/{name}.py"
-    with socket.create_server(("127.0.0.1", 0)) as listener, (folder / "stdout").open("wb") as stdout:
-        command = [sys.executable, "-W", "error", "-m", "uvicorn", "--fd", str(listener.fileno())]
-        process = subprocess.Popen(
-            [*command, "--app-dir", str(file.parent), f"{file.stem}:app"],
-            cwd=folder,
-            pass_fds=[listener.fileno()],
-            stdout=stdout,
-        )
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-    try:
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.mark.parametrize("name", ["litestar_host", "quart_host"])
@@ -152,33 +77,6 @@ def test_a_program_for_another_framework_signs_up_each_customer_once(
         assert again.status_code == 409
         assert "log in" in again.text
         assert buyer.cookies, "the registration that was not linked can still be linked otherwise"
-
-
-def test_the_table_of_the_readme_has_every_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", README.partition("## Settings")[2], re.MULTILINE))
-    expected = {}
-    for field in dataclasses.fields(MarketplaceSettings):
-        shown = {None: "none", (): "none", "": "required"}.get(field.default, f"`{field.default}`")  # type: ignore[arg-type]
-        expected[field.name] = shown
-    expected |= {
-        "product_codes": "required",
-        "region_name": "AWS configuration, then `us-east-1`",
-        "endpoint_url": "AWS",
-    }
-    assert rows == expected
-
-
-def test_the_tests_that_the_security_page_names_exist() -> None:
-    named = re.findall(r"`([\w/]+\.py)::(\w+)`", SECURITY)
-    assert len(named) > 30
-    for file, name in named:
-        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
-
-
-def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
-    page = (ROOT / "docs/local-marketplace.md").read_text()
-    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)
-    assert rows == [(slug, scenario.summary) for slug, scenario in SCENARIOS.items()]
 
 
 def set_up_accounts(name: str, folder: Path, tokens: list[str]) -> str:
@@ -239,14 +137,6 @@ async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
     assert len(marketplace.resolve_calls) == 20
 
 
-@pytest.mark.parametrize("page", ["README.md", *(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))])
-def test_the_files_that_a_page_links_to_exist(page: str) -> None:
-    targets = re.findall(r"\]\(([^)#:]+)[)#]", (ROOT / page).read_text())
-    assert targets
-    for target in targets:
-        assert (ROOT / page).parent.joinpath(target).exists(), target
-
-
 def test_the_program_with_a_redis_client_of_its_own_shares_by_it(
     environment: None, marketplace: LocalMarketplace, server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -256,15 +146,3 @@ def test_the_program_with_a_redis_client_of_its_own_shares_by_it(
         with TestClient(program("own_redis").app, follow_redirects=False) as client:
             assert client.post(LANDING, data=form(token)).status_code == 303
     assert len(marketplace.resolve_calls) == 1
-
-
-def test_the_page_on_scaling_names_the_sizes_of_the_cookie() -> None:
-    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*")
-    sizes = []
-    for hints in ({}, {"x-amzn-marketplace-a": "b" * 492}):
-        registration = Registration(customer=make_customer(), resolved_at=datetime.now(UTC), hints=hints)
-        sizes.append(len(RegistrationSession(settings).cookie(registration).partition(";")[0]))
-    assert [round(size, -2) for size in sizes] == [500, 1200]
-    page = (ROOT / "docs/scaling.md").read_text()
-    assert "| the cookie | 500 bytes on each request" in page
-    assert "1.2 kB with the longest hints" in page

@@ -1,0 +1,68 @@
+import dataclasses
+import re
+from datetime import UTC, datetime
+
+from starlette_marketplace import MarketplaceSettings, Registration
+from starlette_marketplace.local import SCENARIOS
+from starlette_marketplace.session import RegistrationSession
+from starlette_marketplace.testing import make_customer
+from tests.docs.programs import ROOT
+
+README = (ROOT / "README.md").read_text()
+SECURITY = (ROOT / "docs/security.md").read_text()
+
+
+def test_the_readme_shows_its_program_as_it_is() -> None:
+    assert f"```python\n{(ROOT / 'docs/src/start.py').read_text()}```" in README
+
+
+def test_every_program_is_shown_by_a_page() -> None:
+    pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
+    shown = set(re.findall(r'^--8<-- "([\w/]+\.py)', pages, re.MULTILINE))
+    assert shown == {str(file.relative_to(ROOT / "docs/src")) for file in (ROOT / "docs/src").rglob("*.py")}
+
+
+def test_the_table_of_the_readme_has_every_setting_with_its_default() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", README.partition("## Settings")[2], re.MULTILINE))
+    expected = {}
+    for field in dataclasses.fields(MarketplaceSettings):
+        shown = {None: "none", (): "none", "": "required"}.get(field.default, f"`{field.default}`")  # type: ignore[arg-type]
+        expected[field.name] = shown
+    expected |= {
+        "product_codes": "required",
+        "region_name": "AWS configuration, then `us-east-1`",
+        "endpoint_url": "AWS",
+    }
+    assert rows == expected
+
+
+def test_the_tests_that_the_security_page_names_exist() -> None:
+    named = re.findall(r"`([\w/]+\.py)::(\w+)`", SECURITY)
+    assert len(named) > 30
+    for file, name in named:
+        assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
+
+
+def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
+    page = (ROOT / "docs/local-marketplace.md").read_text()
+    rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)
+    assert rows == [(slug, scenario.summary) for slug, scenario in SCENARIOS.items()]
+
+
+def test_the_page_on_scaling_names_the_sizes_of_the_cookie() -> None:
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*")
+    sizes = []
+    for hints in ({}, {"x-amzn-marketplace-a": "b" * 492}):
+        registration = Registration(customer=make_customer(), resolved_at=datetime.now(UTC), hints=hints)
+        sizes.append(len(RegistrationSession(settings).cookie(registration).partition(";")[0]))
+    assert [round(size, -2) for size in sizes] == [500, 1200]
+    page = (ROOT / "docs/scaling.md").read_text()
+    assert "| the cookie | 500 bytes on each request" in page
+    assert "1.2 kB with the longest hints" in page
+
+
+def test_the_files_that_the_readme_links_to_exist() -> None:
+    targets = re.findall(r"\]\(([^)#:]+)[)#]", README)
+    assert targets
+    for target in targets:
+        assert (ROOT / target).exists(), target
