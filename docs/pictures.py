@@ -48,6 +48,9 @@ def example_app(marketplace: RunningMarketplace) -> Iterator[str]:
             "SESSION_SECRET": "s" * 32,
             "SESSION_HTTPS_ONLY": "false",
             "MARKETPLACE_MAX_ATTEMPTS": "3",
+            "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",
+            "MARKETPLACE_LOGO_URL": "/static/icon.svg",
+            "MARKETPLACE_SUPPORT_URL": "mailto:support@acme.example",
         }
         with patch.dict(os.environ, environment, clear=True), serve(create_app()) as url:
             yield url
@@ -69,6 +72,11 @@ def take_pictures(page: Page, storefront: str) -> None:
     page.locator("pre").first.evaluate("pre => pre.textContent = pre.textContent.replace(/os.linux#\\S+/, 'os/linux')")
     page.evaluate("scrollTo(0, document.querySelector('form').getBoundingClientRect().bottom)")
     page.screenshot(path=IMAGES / "activity.png")
+    page.set_viewport_size({"width": 760, "height": 640})
+    page.goto(storefront)
+    page.locator("#expired").get_by_role("button", name="Set up your account").click()
+    page.get_by_role("heading", level=1).wait_for()
+    page.screenshot(path=IMAGES / "expired.png")
 
 
 if __name__ == "__main__":

@@ -92,6 +92,8 @@ def demo_environment(marketplace_url: str, database: Path) -> dict[str, str]:
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
         "MARKETPLACE_ENDPOINT_URL": marketplace_url,
         "MARKETPLACE_HTTPS_ONLY": "false",
+        "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",
+        "MARKETPLACE_LOGO_URL": "/static/icon.svg",
         "MARKETPLACE_SUPPORT_URL": "mailto:support@acme.example",
     }
 

@@ -2,15 +2,15 @@
 
 Each takes one frozen event, and may be a plain function or an async one. Plain ones run in a thread of the host's pool.
 `on_request` and `on_resolved` may raise a `MarketplaceError` to refuse the buyer with the page of that error. Any other
-exception, and all of `on_error`, go on to the host's own error handling; the resolution stays cached, so that trying
-again works.
+exception, and all of `on_error` and `on_visit`, go on to the host's own error handling; the resolution stays cached, so
+that trying again works.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
@@ -60,11 +60,27 @@ class RegistrationFailed:
         reference: The reference number that is on the buyer's page and in the log.
         response: What the buyer gets unless the hook answers. The page of an error that passes by itself holds the
             token in a *Try again* form.
+        retry_fields: What a *Try again* form of the host has to post to the same URL, by name; the token is among them.
+            Empty when trying again would not help.
     """
 
     request: Request
     error: MarketplaceError
     reference: str
+    response: Response
+    retry_fields: Mapping[str, str] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LandingVisited:
+    """Somebody opened the landing URL without a registration POST: AWS does, to see that it can be reached.
+
+    Attributes:
+        request: The GET or HEAD.
+        response: The page that tells what this address is, unless the hook answers.
+    """
+
+    request: Request
     response: Response
 
 
@@ -92,6 +108,14 @@ class OnError(Protocol):
     """Called when a registration fails; a response replaces the page that the buyer would get."""
 
     def __call__(self, event: RegistrationFailed, /) -> Response | Awaitable[Response | None] | None:
+        """Answer the event."""
+        ...
+
+
+class OnVisit(Protocol):
+    """Called when the landing URL is opened with GET or HEAD; a response replaces the page that is shown."""
+
+    def __call__(self, event: LandingVisited, /) -> Response | Awaitable[Response | None] | None:
         """Answer the event."""
         ...
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from starlette.routing import Route, Router
 
 from .errors import MarketplaceError, RegionError, SettingsError
-from .hooks import OnError, OnRequest, OnResolved, as_async
+from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async
 from .registration import RegistrationEndpoint
 from .resolution import Resolutions
 from .resolver import AwsResolver, Resolver
@@ -40,6 +40,7 @@ class Marketplace:
         on_request: Called before AWS is asked.
         on_resolved: Called before the buyer is sent on.
         on_error: Called when a registration fails.
+        on_visit: Called when the landing URL is opened with GET or HEAD.
 
     Attributes:
         settings: The settings in force.
@@ -59,6 +60,7 @@ class Marketplace:
         on_request: OnRequest | None = None,
         on_resolved: OnResolved | None = None,
         on_error: OnError | None = None,
+        on_visit: OnVisit | None = None,
     ) -> None:
         self.settings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
@@ -75,6 +77,7 @@ class Marketplace:
             on_request=as_async(on_request),
             on_resolved=as_async(on_resolved),
             on_error=as_async(on_error),
+            on_visit=as_async(on_visit),
         )
         mounted = replace(self.endpoint, is_mounted=True)
         self.routes = [

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
     from .customer import Registration
-    from .hooks import OnError, OnRequest, OnResolved
+    from .hooks import OnError, OnRequest, OnResolved, OnVisit
     from .resolver import Resolver
     from .settings import MarketplaceSettings
     from .shared_cache import SharedCache
@@ -37,6 +37,7 @@ class MarketplaceOptions(TypedDict, total=False):
     on_request: OnRequest
     on_resolved: OnResolved
     on_error: OnError
+    on_visit: OnVisit
 
 
 class MarketplaceMiddleware:

@@ -16,8 +16,8 @@ from starlette.responses import RedirectResponse, Response
 from .customer import Registration, masked
 from .errors import ConfigurationError, MarketplaceError, ProductMismatchError
 from .form import RegistrationForm, read_form
-from .hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
-from .responses import error_page, json_error, json_success, landing_page, prefers_json
+from .hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
+from .responses import Seller, error_page, json_error, json_success, landing_page, prefers_json
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -49,6 +49,7 @@ class RegistrationEndpoint:
     on_request: Callable[[RegistrationRequested], Awaitable[Response | None]]
     on_resolved: Callable[[RegistrationResolved], Awaitable[Response | str | None]]
     on_error: Callable[[RegistrationFailed], Awaitable[Response | None]]
+    on_visit: Callable[[LandingVisited], Awaitable[Response | None]]
     is_mounted: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -67,7 +68,8 @@ class RegistrationEndpoint:
                     return await self._register(request, outcome)
             case "GET" | "HEAD":
                 # Never 405: AWS checks that it can reach the address.
-                return landing_page(self.settings.support_url)
+                response = landing_page(self._seller(request))
+                return await self.on_visit(LandingVisited(request, response)) or response
             case "OPTIONS":
                 return Response(status_code=204, headers=_ALLOW)
             case _:
@@ -135,16 +137,24 @@ class RegistrationEndpoint:
         return "*" in accepted or product_code in accepted
 
     def _send_on(self, request: Request, registration: Registration, url: str | None) -> Response:
-        location = self.settings.signup_url if url is None else url
-        if location.startswith("/"):
-            # Starlette's Mount keeps the root path of the outermost app.
-            root_path = request.scope.get("app_root_path" if self.is_mounted else "root_path", "")
-            location = root_path.rstrip("/") + location
+        location = self._below_root(request, self.settings.signup_url if url is None else url)
         headers = {"Cache-Control": "no-store", "Set-Cookie": self.session.cookie(registration)}
         if prefers_json(request):
             data = {"id": registration.id, "redirect_url": location, **registration.to_dict()}
             return json_success(data, headers)
         return RedirectResponse(location, 303, headers)
+
+    def _below_root(self, request: Request, url: str) -> str:
+        if not url.startswith("/"):
+            return url
+        # Starlette's Mount keeps the root path of the outermost app.
+        root_path: str = request.scope.get("app_root_path" if self.is_mounted else "root_path", "")
+        return root_path.rstrip("/") + url
+
+    def _seller(self, request: Request) -> Seller:
+        settings = self.settings
+        logo_url = settings.logo_url and self._below_root(request, settings.logo_url)
+        return Seller(product_name=settings.product_name, logo_url=logo_url, support_url=settings.support_url)
 
     async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> Response:
         _drop_frames(error)
@@ -160,8 +170,16 @@ class RegistrationEndpoint:
         if prefers_json(request):
             response = json_error(error)
         else:
-            response = error_page(error, reference=reference, form=form, support_url=self.settings.support_url)
-        return await self.on_error(RegistrationFailed(request, error, reference, response)) or response
+            response = error_page(
+                error, self._seller(request), reference=reference, retry_fields=_retry_fields(error, form)
+            )
+        failed = RegistrationFailed(request, error, reference, response, _retry_fields(error, form))
+        return await self.on_error(failed) or response
+
+
+def _retry_fields(error: MarketplaceError, form: RegistrationForm | None) -> dict[str, str]:
+    # No caller keeps it in a local variable, which error trackers would send along: the token is in it.
+    return form.fields if form is not None and error.status == 503 else {}
 
 
 def _drop_frames(error: BaseException) -> None:

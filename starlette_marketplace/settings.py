@@ -27,6 +27,9 @@ class MarketplaceSettings:
         product_codes: The product codes that we accept; `*` accepts all, on purpose.
         registration_path: Where the middleware answers, below the app's root path. The mounted form has its own.
         signup_url: Where buyers go next: a path below the app's root path, or an absolute URL.
+        product_name: The product's name, on the pages that buyers may see.
+        logo_url: Its logo, on the same pages: a path below the app's root path, or an absolute URL. Needs
+            `product_name`, for those who do not see it. In dark mode it stands on white.
         support_url: Where buyers get help, shown on the pages that they may see: http, https or mailto.
         region_name: AWS region of the metering service. None asks the AWS configuration, then takes us-east-1.
         endpoint_url: Another address of the metering service, such as a local marketplace.
@@ -62,6 +65,8 @@ class MarketplaceSettings:
     product_codes: tuple[str, ...] | str = ()
     registration_path: str = "/marketplace/register"
     signup_url: str = "/signup"
+    product_name: str | None = None
+    logo_url: str | None = None
     support_url: str | None = None
     region_name: str | None = None
     endpoint_url: str | None = None
@@ -108,6 +113,18 @@ class MarketplaceSettings:
         self._check(
             _is_path(self.signup_url) or _is_url(self.signup_url, "http", "https"),
             "signup_url must be a path such as /signup, or an absolute http or https URL",
+        )
+        self._check(
+            self.product_name is None or (self.product_name.isprintable() and bool(self.product_name.strip())),
+            "product_name must be one line of text",
+        )
+        self._check(
+            self.logo_url is None or _is_path(self.logo_url) or _is_image_url(self.logo_url),
+            "logo_url must be a path such as /static/logo.svg, or an absolute http or https URL",
+        )
+        self._check(
+            self.logo_url is None or self.product_name is not None,
+            "logo_url needs product_name, for those who do not see the logo",
         )
         self._check(
             self.support_url is None or _is_url(self.support_url, "http", "https", "mailto"),
@@ -242,3 +259,8 @@ def _is_url(text: str, *schemes: str) -> bool:
     except ValueError:
         return False
     return parts.scheme in schemes and bool(parts.netloc or (parts.scheme == "mailto" and parts.path))
+
+
+def _is_image_url(text: str) -> bool:
+    # Its host goes into the Content-Security-Policy of the pages, where ';' and ',' end a directive.
+    return _is_url(text, "http", "https") and not set(urlsplit(text).netloc) & set(";,@'\"")

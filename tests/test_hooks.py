@@ -10,8 +10,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 
-from starlette_marketplace import MarketplaceSettings, OverloadedError, ProductMismatchError, ThrottledError
-from starlette_marketplace.hooks import RegistrationFailed, RegistrationRequested, RegistrationResolved
+from starlette_marketplace import (
+    AccessDeniedError,
+    InvalidTokenError,
+    MarketplaceError,
+    MarketplaceSettings,
+    OverloadedError,
+    ProductMismatchError,
+    ThrottledError,
+)
+from starlette_marketplace.hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import HOSTS, LANDING, Host, browser, form
 
@@ -123,6 +131,66 @@ async def test_on_error_sees_the_failure_and_may_answer(host: Host, settings: Ma
     assert seen[0].error.code == "INVALID_TOKEN"
 
 
+@pytest.mark.parametrize(
+    ("error", "helps"),
+    [
+        (ThrottledError("too many"), True),
+        (AccessDeniedError("not allowed"), True),
+        (InvalidTokenError("unknown"), False),
+        (ProductMismatchError("another"), False),
+    ],
+)
+async def test_on_error_has_what_a_form_of_its_own_needs_to_try_again(
+    host: Host, settings: MarketplaceSettings, error: MarketplaceError, helps: bool
+) -> None:
+    seen: list[RegistrationFailed] = []
+    fields = form("a+b/c==", offer_type="free-trial", agreement_id="agmt-1")
+    app = host(settings=settings, resolver=FakeResolver({"a+b/c==": error}), on_error=seen.append)
+    async with browser(app) as buyer:
+        await buyer.post(LANDING, data=fields | {"other": "1"})
+    assert seen[0].retry_fields == (fields if helps else {})
+
+
+async def test_on_error_has_nothing_to_send_again_when_the_form_could_not_be_read(
+    host: Host, settings: MarketplaceSettings
+) -> None:
+    seen: list[RegistrationFailed] = []
+    async with browser(host(settings=settings, on_error=seen.append)) as buyer:
+        await buyer.post(LANDING, data=form(""))
+    assert seen[0].error.code == "MISSING_TOKEN"
+    assert seen[0].retry_fields == {}
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_on_visit_sees_who_looks_at_the_landing_url_and_may_answer(
+    host: Host, settings: MarketplaceSettings, method: str
+) -> None:
+    seen: list[LandingVisited] = []
+
+    def on_visit(event: LandingVisited) -> Response | None:
+        seen.append(event)
+        return PlainTextResponse("our own page", headers={"X-Own": "1"}) if len(seen) == 1 else None
+
+    app = host(settings=settings, on_visit=on_visit)
+    async with browser(app) as buyer:
+        answered = await buyer.request(method, LANDING)
+        assert (answered.status_code, answered.headers["x-own"]) == (200, "1")
+        left_alone = await buyer.request(method, LANDING)
+        assert left_alone.headers["content-length"] == str(len(seen[1].response.body))
+        await buyer.options(LANDING)
+        await buyer.post(LANDING, data=form(""))
+    assert [event.request.method for event in seen] == [method, method]
+
+
+async def test_an_error_of_on_visit_reaches_the_host(host: Host, settings: MarketplaceSettings) -> None:
+    async def on_visit(_: LandingVisited) -> None:
+        raise ProductMismatchError("raised where nobody turns it into a page")
+
+    async with browser(host(settings=settings, on_visit=on_visit)) as buyer:
+        with pytest.raises(ProductMismatchError):
+            await buyer.get(LANDING)
+
+
 @pytest.mark.parametrize("hook", ["on_request", "on_resolved"])
 async def test_a_hook_that_raises_one_of_our_errors_refuses_with_its_page(
     host: Host, settings: MarketplaceSettings, hook: str
@@ -211,11 +279,12 @@ async def test_plain_hooks_run_in_a_thread_and_async_ones_in_the_loop(
         "partial": functools.partial(method, extra=1),
         "object": hooks.as_object(method, is_async=is_async),
     }[kind]
-    options = {"on_request": hook, "on_resolved": hook, "on_error": hook}
+    options = {"on_request": hook, "on_resolved": hook, "on_error": hook, "on_visit": hook}
     async with browser(HOSTS[0](settings=settings, resolver=FakeResolver(), **options)) as buyer:
         assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
         assert (await buyer.post(LANDING, data=form("junk"))).status_code == 400
-    assert len(hooks.threads) == 4
+        assert (await buyer.get(LANDING)).status_code == 200
+    assert len(hooks.threads) == 5
     assert {thread is threading.current_thread() for thread in hooks.threads} == {is_async}
 
 

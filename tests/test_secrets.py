@@ -18,7 +18,7 @@ import pytest
 from starlette.responses import Response
 
 import starlette_marketplace
-from starlette_marketplace import MarketplaceSettings
+from starlette_marketplace import MarketplaceSettings, ThrottledError
 from starlette_marketplace.hooks import RegistrationFailed, RegistrationResolved
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
 from starlette_marketplace.resolution import Resolutions
@@ -172,16 +172,30 @@ async def test_what_hooks_are_given_shows_no_token(settings: MarketplaceSettings
         events.append(event)
         return None
 
+    def on_error(event: RegistrationFailed) -> Response | None:
+        assert event.retry_fields == form("late/secret+token==")
+        events.append(event)
+        return None
+
+    resolver = FakeResolver(
+        {
+            "kept/secret+token==": FakeResolver().answers["good"],
+            "late/secret+token==": ThrottledError("too many"),
+        }
+    )
     app = fastapi_middleware(
         settings=settings,
-        resolver=FakeResolver({"kept/secret+token==": FakeResolver().answers["good"]}),
+        resolver=resolver,
         on_request=events.append,
         on_resolved=on_resolved,
+        on_error=on_error,
     )
     async with browser(app) as buyer:
         await buyer.post(LANDING, data=form("kept/secret+token=="))
-    assert len(events) == 2
+        await buyer.post(LANDING, data=form("late/secret+token=="))
+    assert len(events) == 4
     assert_hidden("kept/secret+token==", repr(events))
+    assert_hidden("late/secret+token==", repr(events))
 
 
 def test_the_filter_of_the_docs_hides_what_botocore_says(

@@ -1,4 +1,3 @@
-import dataclasses
 import re
 from datetime import UTC, datetime
 
@@ -20,20 +19,6 @@ def test_every_program_is_shown_by_a_page() -> None:
     pages = "".join(page.read_text() for page in (ROOT / "docs").rglob("*.md"))
     shown = set(re.findall(r'^--8<-- "([\w/]+\.py)', pages, re.MULTILINE))
     assert shown == {str(file.relative_to(ROOT / "docs/src")) for file in (ROOT / "docs/src").rglob("*.py")}
-
-
-def test_the_table_of_the_readme_has_every_setting_with_its_default() -> None:
-    rows = dict(re.findall(r"^\| `(\w+)` \| (.+?) \| .+ \|$", README.partition("## Settings")[2], re.MULTILINE))
-    expected = {}
-    for field in dataclasses.fields(MarketplaceSettings):
-        shown = {None: "none", (): "none", "": "required"}.get(field.default, f"`{field.default}`")  # type: ignore[arg-type]
-        expected[field.name] = shown
-    expected |= {
-        "product_codes": "required",
-        "region_name": "AWS configuration, then `us-east-1`",
-        "endpoint_url": "AWS",
-    }
-    assert rows == expected
 
 
 def test_the_tests_that_the_security_page_names_exist() -> None:

@@ -38,6 +38,9 @@ def settings(
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
         "MARKETPLACE_ENDPOINT_URL": url,
         "MARKETPLACE_HTTPS_ONLY": "false",
+        "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",
+        "MARKETPLACE_LOGO_URL": "/static/icon.svg",
+        "MARKETPLACE_SUPPORT_URL": "mailto:support@acme.example",
     }.items():
         monkeypatch.setenv(name, value)
 
