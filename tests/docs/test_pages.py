@@ -1,3 +1,4 @@
+import ast
 import re
 from datetime import UTC, datetime
 
@@ -51,3 +52,27 @@ def test_the_files_that_the_readme_links_to_exist() -> None:
     assert targets
     for target in targets:
         assert (ROOT / target).exists(), target
+
+
+def test_the_architecture_names_every_module_below_those_that_it_imports() -> None:
+    package = ROOT / "starlette_marketplace"
+    page = (ROOT / "docs/architecture.md").read_text()
+    rows = re.findall(r"^\| `(\w+)(?:\.py|/)` \| .+ \|$", page.partition("## Modules")[2], re.MULTILINE)
+    there = {file.stem for file in package.glob("*.py")} | {file.parent.name for file in package.glob("*/__init__.py")}
+    assert sorted(rows) == sorted(there - {"__init__"})
+    for number, row in enumerate(rows):
+        files = sorted((package / row).glob("*.py")) or [package / f"{row}.py"]
+        for file in files:
+            level = 2 if file.parent != package else 1
+            imported = {
+                (node.module or "").partition(".")[0]
+                for node in ast.walk(ast.parse(file.read_text()))
+                if isinstance(node, ast.ImportFrom) and node.level == level
+            }
+            assert imported - {""} <= set(rows[:number]), file
+
+
+def test_contributors_are_told_of_every_target() -> None:
+    targets = re.findall(r"^([a-z-]+):.*##", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    told = re.findall(r"^\| `make ([a-z-]+)` \| .+ \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.MULTILINE)
+    assert sorted(told) == sorted(targets)
