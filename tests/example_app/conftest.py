@@ -1,4 +1,3 @@
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
@@ -6,12 +5,13 @@ from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
 from example_app.app import create_app
 from starlette_marketplace.local import LocalMarketplace
+from tests.chromium import open_chromium
 from tests.example_app.browser import Browser
 from tests.example_app.wiretap import MoodyAws, Wiretap
 from tests.servers import serve
@@ -101,24 +101,8 @@ def storefront(running_marketplace: tuple[LocalMarketplace, str], marketplace: L
 # Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.
 @pytest.fixture(scope="package")
 def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not on PATH: apt-get install chromium")
-    # Debian's Chromium takes no cookie from a third party, whatever it says of SameSite. Many other browsers do, and in
-    # one that does not the tests of hostile sites would pass with our cookies unguarded.
-    profile = tmp_path_factory.mktemp("chromium")
-    (profile / "Default").mkdir()
-    (profile / "Default" / "Preferences").write_text('{"profile": {"cookie_controls_mode": 0}}')
-    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    expect.set_options(timeout=30_000)
-    with (
-        sync_playwright() as playwright,
-        closing(
-            playwright.chromium.launch_persistent_context(profile, executable_path=path, args=["--no-sandbox", *quiet])
-        ) as context,
-    ):
-        assert context.browser is not None
-        yield context.browser
+    with open_chromium(tmp_path_factory.mktemp("chromium")) as browser:
+        yield browser
 
 
 @pytest.fixture

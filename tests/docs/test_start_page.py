@@ -1,0 +1,84 @@
+"""The start page, followed word for word: its program, its commands and its clicks."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from playwright.sync_api import expect
+
+from starlette_marketplace.local import SCENARIOS
+from tests.chromium import open_chromium
+from tests.docs.programs import ROOT
+from tests.example_app.steps import set_up_account
+
+PAGE = (ROOT / "docs/start.md").read_text()
+_, OPEN, START = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@contextmanager
+def shell(script: str, folder: Path, *, announces: str, listener: socket.socket | None = None) -> Iterator[str]:
+    """Run `script` in bash, and yield the word after `announces` in what it says."""
+    fds = () if listener is None else (listener.fileno(),)
+    with subprocess.Popen(
+        ["bash", "-euc", script],
+        cwd=folder,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        pass_fds=fds,
+    ) as process:
+        assert process.stdout
+        try:
+            line = next((line for line in process.stdout if announces in line), "")
+            assert line, "it has said nothing of the kind"
+            yield line.partition(announces)[2].split()[0]
+        finally:
+            process.terminate()
+
+
+def test_who_follows_the_page_signs_up_once_and_sees_what_becomes_of_an_expired_link(tmp_path: Path) -> None:
+    (tmp_path / "start.py").write_text((ROOT / "docs/src/start.py").read_text())
+    (tmp_path / "profile").mkdir()
+    activate, start = START.split("\n", 1)
+    assert activate == ". .venv/bin/activate"
+    assert OPEN.count("starlette-marketplace local\n") == start.count("uvicorn start:app\n") == 1
+    assert start.count("http://localhost:8001") == 1
+    with ExitStack() as stack:
+        listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+        app_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        marketplace = stack.enter_context(
+            shell(
+                OPEN.replace(
+                    "starlette-marketplace local", f"exec starlette-marketplace local --port 0 --app {app_url}"
+                ),
+                tmp_path,
+                announces="is open: ",
+            )
+        )
+        start = start.replace("http://localhost:8001", marketplace)
+        start = start.replace("uvicorn start:app", f"exec uvicorn start:app --fd {listener.fileno()}")
+        stack.enter_context(shell(start, tmp_path, announces="Uvicorn running on ", listener=listener))
+        page = stack.enter_context(open_chromium(tmp_path / "profile")).new_page()
+
+        for answer in ("Welcome, ada@buyer.example!", "This AWS Marketplace subscription has an account already"):
+            set_up_account(page, marketplace, "new-product")
+            expect(page).to_have_url(f"{app_url}/signup")
+            expect(page.locator("p")).to_have_text(re.compile("AWS account ending in [0-9]{4}"))
+            page.locator("[name=email]").fill("ada@buyer.example")
+            page.get_by_role("button", name="Sign up").click()
+            expect(page.locator("body")).to_contain_text(answer)
+        set_up_account(page, marketplace, "expired")
+        expect(page.get_by_role("heading", level=1)).to_have_text("This link has expired")
+        expect(page.get_by_role("heading", level=2)).to_have_text("How to get a fresh link")
+
+
+def test_the_page_names_the_scenarios_and_the_addresses_as_they_are() -> None:
+    for scenario in ("new-product", "expired"):
+        assert f"*{SCENARIOS[scenario].title}*" in PAGE
+    assert "<http://127.0.0.1:8000/signup>" in PAGE
