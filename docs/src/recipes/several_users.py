@@ -1,0 +1,284 @@
+import os
+from collections.abc import Iterator
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from email_validator import EmailNotValidError, validate_email
+from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from jinja2 import DictLoader, Environment
+from pwdlib import PasswordHash
+from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
+from starlette.middleware.sessions import SessionMiddleware
+
+from starlette_marketplace import (
+    MarketplaceMiddleware,
+    MarketplaceSettings,
+    Registration,
+    complete_registration,
+    get_registration,
+    get_registration_by_id,
+)
+
+OWNER, MEMBER, ASKED = "owner", "member", "asked"
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class Workspace(Base):
+    """The customer: what the subscription belongs to, whoever comes and goes."""
+
+    __tablename__ = "workspace"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    users: Mapped[list["User"]] = relationship(back_populates="workspace")
+    subscriptions: Mapped[list["Subscription"]] = relationship(back_populates="workspace")
+
+
+class Subscription(Base):
+    __tablename__ = "subscription"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    workspace_id: Mapped[int] = mapped_column(ForeignKey("workspace.id"))
+    customer_key: Mapped[str] = mapped_column(unique=True)  # this makes a customer have one workspace, and one owner
+    aws_account_id: Mapped[str]
+    workspace: Mapped[Workspace] = relationship(back_populates="subscriptions")
+
+
+class User(Base):
+    __tablename__ = "user_account"
+    __table_args__ = ({"sqlite_autoincrement": True},)  # ids are in login sessions: never the same one again
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str] = mapped_column(unique=True)
+    password_hash: Mapped[str]
+    role: Mapped[str]
+    workspace_id: Mapped[int] = mapped_column(ForeignKey("workspace.id"))
+    workspace: Mapped[Workspace] = relationship(back_populates="users")
+
+
+engine = create_engine(os.environ.get("DATABASE_URL", "sqlite:///team.db"))
+Base.metadata.create_all(engine)
+sessions = sessionmaker(engine)
+password_hash = PasswordHash.recommended()
+NOBODYS_HASH = password_hash.hash("nobody")
+
+
+def open_session() -> Iterator[Session]:
+    with sessions() as db:
+        yield db
+
+
+Database = Annotated[Session, Depends(open_session)]
+
+
+def current_user(request: Request, db: Database) -> User | None:
+    return db.get(User, request.session.get("user_id", 0))
+
+
+CurrentUser = Annotated[User | None, Depends(current_user)]
+Newest = Annotated[Registration | None, Depends(get_registration)]
+Field = Annotated[str, Form()]
+
+
+def current_owner(user: CurrentUser) -> User:
+    if user is None or user.role != OWNER:
+        raise HTTPException(403, "Only the owner of the workspace can do this.")
+    return user
+
+
+def refuse_foreign_posts(request: Request) -> None:
+    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None:  # an older browser, or plain http
+        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
+    if request.method == "POST" and site not in {"same-origin", "none", None}:
+        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
+
+
+settings = MarketplaceSettings.from_env()
+app = FastAPI(dependencies=[Depends(refuse_foreign_posts)])
+app.add_middleware(SessionMiddleware, secret_key=os.environ["SESSION_SECRET"], https_only=settings.https_only)
+app.add_middleware(MarketplaceMiddleware, settings=settings)
+
+TEMPLATES = {
+    "base": """<!doctype html><html lang="en"><meta charset="utf-8"><title>Acme</title>
+{% if problem %}<p role="alert">{{ problem }}</p>{% endif %}
+{% block content %}{% endblock %}""",
+    "signup": """{% extends "base" %}{% block content %}
+{% if asks %}
+<h1>Ask to join your company's workspace</h1>
+<p>Somebody of your company has set up this subscription already. Its owner decides who joins.</p>
+{% else %}
+<h1>Create a workspace</h1>
+{% endif %}
+{% if registration %}
+<p>AWS account ending in {{ registration.customer.aws_account_id[-4:] }}</p>
+<form method="post" action="/decline">
+  <input type="hidden" name="registration_id" value="{{ registration.id }}"> <button>Not mine</button>
+</form>
+{% endif %}
+<form method="post" action="{{ "/join" if asks else "/signup" }}">
+  <input type="hidden" name="registration_id" value="{{ registration_id }}">
+  <p><label>E-mail <input name="email" type="email" value="{{ email }}" autocomplete="email" required></label>
+  <p><label>Password <input name="password" type="password" minlength="10" maxlength="200"
+    autocomplete="new-password" required></label>
+  <p><button>{{ "Ask to join" if asks else "Create workspace" }}</button>
+</form>
+<p>You are a user already? <a href="/login">Log in</a></p>{% endblock %}""",
+    "login": """{% extends "base" %}{% block content %}
+<h1>Log in</h1>
+<form method="post" action="/login">
+  <p><label>E-mail <input name="email" type="email" autocomplete="email" required></label>
+  <p><label>Password <input name="password" type="password" autocomplete="current-password" required></label>
+  <p><button>Log in</button>
+</form>{% endblock %}""",
+    "waiting": """{% extends "base" %}{% block content %}
+<h1>Your request is with the owner of the workspace</h1>
+<p>As soon as it is accepted, you find the workspace here.</p>{% endblock %}""",
+    "home": """{% extends "base" %}{% block content %}
+<h1>Your workspace</h1>
+<p>You are its {{ user.role }}, {{ user.email }}.</p>
+{% for subscription in user.workspace.subscriptions %}
+<p>Subscribed by AWS account ending in {{ subscription.aws_account_id[-4:] }}</p>
+{% endfor %}
+{% for other in user.workspace.users if other.role == "asked" and user.role == "owner" %}
+<form method="post" action="/requests">
+  <input type="hidden" name="user_id" value="{{ other.id }}"> {{ other.email }} asks to join.
+  <button name="answer" value="accept">Accept</button> <button name="answer" value="refuse">Refuse</button>
+</form>
+{% endfor %}{% endblock %}""",
+}
+templates = Environment(loader=DictLoader(TEMPLATES), autoescape=True)
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "frame-ancestors 'none'",
+    "Referrer-Policy": "same-origin",
+}
+
+
+def page(name: str, status: int = 200, **values: object) -> Response:
+    return HTMLResponse(templates.get_template(name).render(values), status, HEADERS)
+
+
+def find_subscription(db: Session, registration: Registration | None) -> Subscription | None:
+    if registration is None:
+        return None
+    return db.scalar(select(Subscription).filter_by(customer_key=registration.customer.key))
+
+
+def finish(request: Request, registration: Registration | None) -> Response:
+    response = RedirectResponse("/", 303)
+    if registration is not None:
+        complete_registration(request, response, registration)
+    return response
+
+
+@app.get("/signup")
+def show_signup(request: Request, db: Database, user: CurrentUser, registration: Newest) -> Response:
+    subscription = find_subscription(db, registration)
+    if user is not None and subscription is not None and subscription.workspace_id == user.workspace_id:
+        return finish(request, registration)
+    registration_id = registration.id if registration is not None else ""
+    asks = subscription is not None
+    return page("signup", registration=registration, registration_id=registration_id, asks=asks)
+
+
+@app.post("/signup")
+def sign_up(
+    request: Request, db: Database, email: Field = "", password: Field = "", registration_id: Field = ""
+) -> Response:
+    """Create a workspace. Whoever links the subscription becomes its owner."""
+    return add_user(request, db, email, password, registration_id, asks=False)
+
+
+@app.post("/join")
+def ask_to_join(
+    request: Request, db: Database, email: Field = "", password: Field = "", registration_id: Field = ""
+) -> Response:
+    """Ask to join the workspace of the subscription. It takes a registration to ask, and the owner to get in."""
+    return add_user(request, db, email, password, registration_id, asks=True)
+
+
+def add_user(request: Request, db: Session, email: str, password: str, registration_id: str, *, asks: bool) -> Response:
+    registration = get_registration_by_id(request, registration_id)  # the one that the page has shown
+    subscription = find_subscription(db, registration)
+
+    def again(status: int, problem: str) -> Response:
+        shown = {"registration": registration, "registration_id": registration_id, "email": email, "problem": problem}
+        return page("signup", status, **shown, asks=find_subscription(db, registration) is not None)
+
+    if (registration_id or asks) and registration is None:
+        return again(400, "This took too long. Choose Set up your account in AWS Marketplace once more.")
+    if asks != (subscription is not None):
+        return again(409, "Somebody was quicker: please look at this page again.")
+    try:
+        address = validate_email(email.strip(), check_deliverability=False).normalized.lower()
+    except EmailNotValidError:
+        return again(400, "Enter an e-mail address, like name@company.com.")
+    if not 10 <= len(password) <= 200:
+        return again(400, "Choose a password of 10 to 200 characters.")
+
+    user = User(email=address, password_hash=password_hash.hash(password), role=ASKED if asks else OWNER)
+    user.workspace = subscription.workspace if subscription is not None else Workspace()
+    if registration is not None and subscription is None:
+        customer = registration.customer
+        user.workspace.subscriptions = [Subscription(customer_key=customer.key, aws_account_id=customer.aws_account_id)]
+    db.add(user)
+    try:
+        db.commit()
+    except IntegrityError:
+        db.rollback()
+        if not asks and find_subscription(db, registration) is not None:
+            return again(409, "Somebody was quicker: please look at this page again.")
+        return again(409, "This e-mail address has an account: log in.")
+    request.session.clear()
+    request.session["user_id"] = user.id
+    return finish(request, registration)
+
+
+@app.post("/requests")
+def decide(
+    db: Database, owner: Annotated[User, Depends(current_owner)], user_id: Annotated[int, Form()], answer: Field = ""
+) -> Response:
+    # Of the own workspace only, whatever id the form has.
+    user = db.scalar(select(User).filter_by(id=user_id, workspace_id=owner.workspace_id, role=ASKED))
+    if user is not None and answer == "accept":
+        user.role = MEMBER
+    elif user is not None and answer == "refuse":
+        db.delete(user)
+    db.commit()
+    return RedirectResponse("/", 303)
+
+
+@app.post("/decline")
+def decline(request: Request, registration_id: Field = "") -> Response:
+    return finish(request, get_registration_by_id(request, registration_id))
+
+
+@app.get("/login")
+def show_login() -> Response:
+    return page("login")
+
+
+@app.post("/login")
+def log_in(request: Request, db: Database, email: Field = "", password: Field = "") -> Response:
+    user = db.scalar(select(User).filter_by(email=email.strip().lower()))
+    # Also for an unknown address: the time of the answer does not tell who has an account.
+    right = password_hash.verify(password, user.password_hash if user else NOBODYS_HASH)
+    if user is None or not right:
+        return page("login", 400, problem="The e-mail address or the password is wrong.")
+    request.session.clear()
+    request.session["user_id"] = user.id
+    return RedirectResponse("/signup" if get_registration(request) else "/", 303)
+
+
+@app.get("/")
+def home(user: CurrentUser) -> Response:
+    if user is None:
+        return RedirectResponse("/signup", 303)
+    return page("waiting") if user.role == ASKED else page("home", user=user)

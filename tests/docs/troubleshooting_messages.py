@@ -1,0 +1,118 @@
+"""Every text that the package can give to somebody, collected from its source and written as the page writes it.
+
+What a message puts in is an ellipsis, but for constants, which are resolved. What the log fills in stays as it is in
+its constant message. The doctor is left out: it has a page of its own, with a table of its findings.
+"""
+
+import ast
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+
+import starlette_marketplace
+
+PACKAGE = Path(starlette_marketplace.__file__).parent
+
+SAID_ELSEWHERE = {
+    "str(self._error)": "the middleware says again what the settings said",
+    "sentence": "MarketplaceSettings._check, whose calls are collected",
+    "text": "raised for from_env, which says it in another way",
+    "'not a resolution'": "raised for _get, which logs that the value was passed over",
+    "str(exc)": "the command prints an ImportError, which is collected",
+    "'no buyer that is kept has this AWS account'": "the storefront says it in another way",
+    "f'argument --{name}: {error}'": "the command prints a ValueError, which is collected",
+    "f'argument --host: {exc}'": "the command prints a ValueError, which is collected",
+}
+"""Expressions that are no message of their own, and why."""
+
+
+def messages() -> set[str]:
+    """All of them."""
+    found: set[str] = set()
+    for file in PACKAGE.rglob("*.py"):
+        if PACKAGE / "doctor" not in file.parents:
+            found.update(messages_of(ast.parse(file.read_text())))
+    return found
+
+
+def messages_of(module: ast.Module) -> Iterator[str]:
+    """Those of one module.
+
+    Raises:
+        AssertionError: One of them can be anything, so that nobody can look it up.
+    """
+    constants = _Constants(module)
+    for message in _expressions(module):
+        if ast.unparse(message) not in SAID_ELSEWHERE:
+            texts = constants.texts(message)
+            assert "…" not in texts, f"line {message.lineno}: {ast.unparse(message)} is not constant"
+            yield from texts
+
+
+def _expressions(module: ast.Module) -> Iterator[ast.expr]:
+    for node in ast.walk(module):
+        if isinstance(node, ast.Call) and (message := _said_by(node)):
+            yield message
+        elif isinstance(node, ast.FunctionDef) and node.name == "_refuse_browser":
+            returned = [part for inner in ast.walk(node) if isinstance(inner, ast.Return) for part in ast.walk(inner)]
+            yield from (part for part in returned if isinstance(part, ast.Constant) and isinstance(part.value, str))
+
+
+def _said_by(call: ast.Call) -> ast.expr | None:
+    """What a call says to somebody, None when it says nothing."""
+    match call:
+        case ast.Call(ast.Attribute(ast.Name("logger"), "log"), [_, message, *_]):
+            return message
+        case ast.Call(ast.Attribute(ast.Name("logger")), [message, *_]):
+            return message
+        case ast.Call(ast.Attribute(ast.Name("self"), "_check"), [_, message]):
+            return message
+        case ast.Call(ast.Attribute(ast.Name("parser"), "error") | ast.Name("_fail"), [message]):
+            return message
+        case ast.Call(ast.Name("refuse"), [message, _]):
+            return message
+        case ast.Call(ast.Name(name) | ast.Attribute(_, name), [message, *_]) if name.endswith("Error"):
+            return message
+    return None
+
+
+class _Constants:
+    """The constants of a module, by the names that they are assigned to."""
+
+    def __init__(self, module: ast.Module) -> None:
+        self._assigned: dict[str, list[ast.expr]] = defaultdict(list)
+        for node in ast.walk(module):
+            match node:
+                case ast.Assign([ast.Name(name)], value) | ast.AnnAssign(ast.Name(name), _, ast.expr() as value):
+                    self._assigned[name].append(value)
+                case ast.Assign([ast.Tuple(targets)], value):
+                    for target in targets:
+                        if isinstance(target, ast.Name):
+                            self._assigned[target.id].append(value)
+
+    def texts(self, value: ast.expr) -> list[str]:
+        """What an expression can be; an ellipsis where it can be anything."""
+        match value:
+            case ast.Constant(constant):
+                return [str(constant)]
+            case ast.IfExp(_, body, orelse):
+                return self.texts(body) + self.texts(orelse)
+            case ast.FormattedValue(inner):
+                return self.texts(inner)
+            case ast.Name(name) if self._assigned[name]:
+                texts = [text for assigned in self._assigned[name] for text in self.texts(assigned)]
+                return ["…"] if "…" in texts else texts
+            case ast.Subscript(ast.Name(name)) if self._assigned[name]:
+                return [text for assigned in self._assigned[name] for text in self._values_of(assigned)]
+            case ast.JoinedStr(parts):
+                return ["".join(texts).replace("……", "…") for texts in product(*(self.texts(part) for part in parts))]
+        return ["…"]
+
+    def _values_of(self, table: ast.expr) -> list[str]:
+        """The texts among the values of a dict, alone or in a tuple."""
+        found = []
+        for value in table.values if isinstance(table, ast.Dict) else []:
+            for part in value.elts if isinstance(value, ast.Tuple) else [value]:
+                found += [part.value] if isinstance(part, ast.Constant) and isinstance(part.value, str) else []
+        return found or ["…"]
