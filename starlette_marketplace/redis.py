@@ -11,8 +11,10 @@ try:
     from redis.backoff import NoBackoff
     from redis.exceptions import LockNotOwnedError
     from redis.retry import Retry
-except ImportError as exc:
-    raise ImportError("starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'") from exc
+except ImportError as _error:
+    raise ImportError(
+        "starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'"
+    ) from _error
 
 if TYPE_CHECKING:
     from typing import Self

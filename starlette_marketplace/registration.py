@@ -18,6 +18,7 @@ from .errors import ConfigurationError, MarketplaceError, ProductMismatchError
 from .form import RegistrationForm, read_form
 from .hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from .responses import Seller, error_page, json_error, json_success, landing_page, prefers_json
+from .settings import accepts_product
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -85,7 +86,7 @@ class RegistrationEndpoint:
                 outcome.code = "REFUSED"
                 return refusal
             customer = await self.resolutions.resolve(form.token, deadline=deadline)
-            if not self._accepts(customer.product_code):
+            if not accepts_product(self.settings, customer.product_code):
                 raise ProductMismatchError(
                     f"the token is for product code {customer.product_code}, which product_codes does not list"
                 )
@@ -131,10 +132,6 @@ class RegistrationEndpoint:
             await response(scope, receive, send_with_cookie)
 
         return app
-
-    def _accepts(self, product_code: str) -> bool:
-        accepted = self.settings.product_codes
-        return "*" in accepted or product_code in accepted
 
     def _send_on(self, request: Request, registration: Registration, url: str | None) -> Response:
         location = self._below_root(request, self.settings.signup_url if url is None else url)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from .settings import MarketplaceSettings
 
-logger = logging.getLogger("starlette_marketplace")
+logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
 
 class Resolver(Protocol):

@@ -18,6 +18,7 @@ from itsdangerous import BadSignature, Signer
 from starlette.responses import Response
 
 from .customer import ID_LENGTH, Registration
+from .settings import accepts_product
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -55,6 +56,7 @@ class RegistrationSession:
         self._max_age = settings.session_max_age
         self._secure = settings.https_only
         self._domain = settings.session_domain
+        self._settings = settings
         self._clock = clock
         template = Response()
         template.set_cookie(
@@ -117,6 +119,9 @@ class RegistrationSession:
             payload = urlsafe_b64decode(pair[len(name) + 1 :] + b"==")  # Too much padding does no harm.
             registration = Registration.from_dict(_from_json(payload.decode()))
         except (BadSignature, ValueError, RecursionError):
+            return None
+        # One key and one cookie name may be those of several apps, and product_codes change.
+        if not accepts_product(self._settings, registration.customer.product_code):
             return None
         age = self._clock() - registration.resolved_at.timestamp()
         return registration if -self._CLOCK_SKEW <= age <= self._max_age else None

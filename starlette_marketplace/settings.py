@@ -204,6 +204,11 @@ class MarketplaceSettings:
             raise SettingsError(sentence)
 
 
+def accepts_product(settings: MarketplaceSettings, product_code: str) -> bool:
+    """Whether `product_codes` lists `product_code`, or accepts all."""
+    return "*" in settings.product_codes or product_code in settings.product_codes
+
+
 def _is_strings(value: object) -> bool:
     return isinstance(value, str) or (isinstance(value, tuple | list) and all(isinstance(part, str) for part in value))
 

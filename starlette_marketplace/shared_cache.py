@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .resolver import Resolver
     from .settings import MarketplaceSettings
 
-logger = logging.getLogger("starlette_marketplace")
+logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
 VERDICT_TTL = 60.0
 """Seconds that a verdict on a token is kept: a reload of the error page costs no call, and a mistake does not last."""

@@ -28,8 +28,8 @@ class Outcome:
     __slots__ = ("code", "is_failure")
 
     def __init__(self) -> None:
-        self.code = "UNFINISHED"
-        self.is_failure = False
+        self.code: str = "UNFINISHED"
+        self.is_failure: bool = False
 
 
 class Telemetry:

@@ -180,6 +180,15 @@ def test_a_registration_of_an_app_whose_name_begins_with_ours_is_not_ours() -> N
     assert theirs.registrations(browser((name, value))) == [REGISTRATION]
 
 
+def test_a_registration_for_a_product_that_is_not_ours_does_not_count() -> None:
+    registration = registration_of()
+    cookie = browser(cookie_of(registration))
+    for product_codes, found in (("acme", [registration]), ("acme-pro,acm", []), ("other,acme", [registration])):
+        session = session_of(product_codes=product_codes)
+        assert session.registrations(cookie) == found
+        assert session.registration(cookie, registration.id) == (found[0] if found else None)
+
+
 def test_a_cookie_of_another_name_does_not_count() -> None:
     suffix = NAME.removeprefix("__Host-")
 

@@ -158,6 +158,13 @@ def test_a_made_up_registration_is_for_a_product_of_the_host(product_codes: str,
     assert add_registration(client, settings).customer.product_code == code
 
 
+def test_a_customer_of_a_product_that_the_host_would_not_read_is_refused() -> None:
+    client = TestClient(fastapi_middleware(settings=SETTINGS, resolver=FakeResolver({})))
+    with pytest.raises(ValueError, match="product_codes does not list 'another'"):
+        add_registration(client, SETTINGS, customer=make_customer(product_code="another"))
+    assert not client.cookies
+
+
 def test_settings_of_a_registration_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MARKETPLACE_SECRET_KEY", raising=False)
     client = TestClient(fastapi_middleware(settings=SETTINGS, resolver=FakeResolver({})))

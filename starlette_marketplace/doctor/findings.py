@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from enum import StrEnum
 from itertools import groupby
 
-TOPICS = {
+TOPICS: dict[str, tuple[str, ...]] = {
     "Settings": (
         "settings",
         "variables",
@@ -42,7 +42,14 @@ _MARGIN = 11
 
 
 class Status(StrEnum):
-    """What came out of a check."""
+    """What came out of a check.
+
+    Attributes:
+        OK: All is well.
+        WARNING: It works, and something may be wrong.
+        PROBLEM: It does not work, or not for buyers.
+        SKIPPED: It could not be looked at, or was not asked for.
+    """
 
     OK = "ok"
     WARNING = "warning"

@@ -9,10 +9,10 @@ try:
     from .products import PRODUCT_CODES, Product
     from .scenarios import SCENARIOS, Scenario
     from .server import bind_loopback, run
-except ModuleNotFoundError as exc:
+except ModuleNotFoundError as _error:
     raise ImportError(
-        f'The local marketplace needs {exc.name} of the extra "local": pip install "starlette-marketplace[local]"'
-    ) from exc
+        f'The local marketplace needs {_error.name} of the extra "local": pip install "starlette-marketplace[local]"'
+    ) from _error
 
 __all__ = [
     "CONDITIONS",

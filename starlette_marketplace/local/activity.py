@@ -37,7 +37,7 @@ class Activity:
         self._marketplace = marketplace
         self._calls = calls
         self._pages = pages
-        self.routes = [
+        self.routes: list[Route] = [
             Route("/activity", self._show),
             Route("/activity/registrations", self._show_registrations),
             Route("/conditions", self._set_conditions, methods=["POST"]),

@@ -20,6 +20,7 @@ class Agreement:
     """A subscription of a buyer to a product.
 
     Attributes:
+        scenario: What the buyer subscribed to.
         id: The agreement's id, or for a legacy product the customer identifier that it has instead.
         license_arn: The license; None for a legacy product.
         identity: What ResolveCustomer answers for it, the same every time.

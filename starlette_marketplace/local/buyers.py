@@ -46,7 +46,7 @@ class Buyer:
 
     def __init__(self, *, unlike: Collection[str] = ()) -> None:
         self.company: str = secrets.choice([name for name in _COMPANIES if name not in unlike])
-        self.account_id = f"{secrets.randbelow(10**12):012}"
+        self.account_id: str = f"{secrets.randbelow(10**12):012}"
         self._agreements: dict[str, list[Agreement]] = {}
 
     def agreements(self, scenario: Scenario) -> list[Agreement]:
@@ -88,7 +88,7 @@ class Buyers:
     """
 
     def __init__(self) -> None:
-        self.current = Buyer()
+        self.current: Buyer = Buyer()
         self._kept = {self.current.account_id: self.current}
         self._lock = threading.Lock()
 

@@ -91,6 +91,7 @@ CONDITIONS = (
         may_be_empty=True,
     ),
 )
+"""What can be set of the local marketplace, in the order in which people are asked."""
 
 
 def read_conditions(texts: Mapping[str, str]) -> tuple[dict[str, float | None], dict[str, str]]:

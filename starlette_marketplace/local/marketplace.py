@@ -49,6 +49,9 @@ class LocalMarketplace:
         random: Gives numbers from 0 to 1 without 1: a call fails by chance when its number is below the error rate,
             with ThrottlingException when it is below half of that and with InternalServiceErrorException when not.
 
+    Attributes:
+        registration_url: Where *Set up your account* sends buyers; it can be set.
+
     Raises:
         ValueError: A delay, error rate or token life cannot be, here or when it is set later.
     """

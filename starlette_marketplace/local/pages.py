@@ -40,7 +40,7 @@ class Pages:
             lstrip_blocks=True,
         )
         self._environment = environment
-        self.static = Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
+        self.static: Mount = Mount("/static", StaticFiles(directory=_HERE / "static"), name="static")
 
     def show(
         self,

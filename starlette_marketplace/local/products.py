@@ -10,6 +10,9 @@ class Product:
     """A SaaS product in the local marketplace.
 
     Attributes:
+        code: The product code that AWS answers with.
+        name: Its name for people.
+        vendor: The company that sells it.
         legacy: Listed before AWS issued licenses to new integrations: buyers have a customer identifier and no license.
     """
 

@@ -30,6 +30,8 @@ class Scenario:
         slug: Its name in code.
         title: Its name for people.
         summary: One sentence on what will happen.
+        product: What the buyer subscribed to.
+        free_trial: Whether the form says that the offer is a free trial.
         answer: How AWS answers.
         first_answer: How AWS answers the first call for a token, where that differs.
         delay: Seconds that AWS takes to answer.

@@ -35,7 +35,7 @@ class Storefront:
         self._marketplace = marketplace
         self._buyers = buyers
         self._pages = pages
-        self.routes = [
+        self.routes: list[Route] = [
             Route("/", self._show),
             Route("/buyer", self._change_buyer, methods=["POST"]),
             Route("/agreements", self._buy_again, methods=["POST"]),

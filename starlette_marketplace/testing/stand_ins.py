@@ -14,7 +14,7 @@ from ..customer import MarketplaceCustomer, Registration
 from ..errors import InvalidTokenError, MarketplaceError
 from ..form import RegistrationForm
 from ..session import RegistrationSession
-from ..settings import MarketplaceSettings
+from ..settings import MarketplaceSettings, accepts_product
 
 
 class FakeResolver:
@@ -24,11 +24,12 @@ class FakeResolver:
         answers: What each token stands for: a customer, or the error that is raised. Other tokens are invalid.
 
     Attributes:
+        answers: What each token stands for; it can be changed.
         calls: The tokens that were asked about, in order.
     """
 
     def __init__(self, answers: Mapping[str, MarketplaceCustomer | MarketplaceError]) -> None:
-        self.answers = dict(answers)
+        self.answers: dict[str, MarketplaceCustomer | MarketplaceError] = dict(answers)
         self.calls: list[str] = []
 
     def resolve(self, token: str) -> MarketplaceCustomer:
@@ -88,7 +89,11 @@ def registration_form(
 
 
 class _Cookies(Protocol):
-    def set(self, name: str, value: str, *, domain: str) -> object: ...
+    """A cookie jar."""
+
+    def set(self, name: str, value: str, *, domain: str) -> object:
+        """Put a cookie into the jar."""
+        ...
 
 
 class Client(Protocol):
@@ -125,11 +130,14 @@ def add_registration(
 
     Raises:
         SettingsError: A setting is missing or makes no sense.
+        ValueError: `product_codes` does not list the product of `customer`, so the host would not read the cookie.
     """
     settings = MarketplaceSettings.from_env() if settings is None else settings
     if customer is None:
         code = settings.product_codes[0]
         customer = make_customer() if code == "*" else make_customer(product_code=code)
+    elif not accepts_product(settings, customer.product_code):
+        raise ValueError(f"product_codes does not list {customer.product_code!r}, the product of this customer")
     registration = Registration(
         customer=customer,
         resolved_at=datetime.now(UTC),

@@ -168,18 +168,18 @@ def two_marketplaces(settings: MarketplaceSettings, **other: Any) -> TestClient:
 @pytest.mark.parametrize(
     ("other", "seen"),
     [
-        # Though neither takes the product codes of the other.
-        ({}, [["acmelegacy", "acmeanalytics"], ["acmelegacy", "acmeanalytics"]]),
+        ({}, [["acmeanalytics"], ["acmelegacy"]]),
+        ({"product_codes": "*"}, [["acmeanalytics"], ["acmelegacy", "acmeanalytics"]]),
         ({"session_cookie": "two"}, [["acmeanalytics"], ["acmelegacy"]]),
         ({"secret_key": OWN_KEY}, [["acmeanalytics"], ["acmelegacy"]]),
         # A name that begins with the other's does no harm.
         ({"session_cookie": "marketplace-two"}, [["acmeanalytics"], ["acmelegacy"]]),
     ],
 )
-def test_two_marketplaces_read_each_others_registrations_with_one_key_and_one_cookie_name(
+def test_what_two_marketplaces_of_one_app_read_of_each_other(
     other: dict[str, str], seen: list[list[str]], settings: MarketplaceSettings, marketplace: LocalMarketplace
 ) -> None:
-    with two_marketplaces(settings, product_codes="acmelegacy", **other) as client:
+    with two_marketplaces(settings, **{"product_codes": "acmelegacy"} | other) as client:
         client.post("/one/register", data=form(marketplace.issue_token("new-product")))
         answer = client.post("/two/register", data=form(marketplace.issue_token("legacy-product")))
     assert answer.json() == seen
