@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench bench-smoke check format docs docs-serve pictures clean
+.PHONY: help demo test soak bench bench-smoke check package format docs docs-serve pictures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -36,6 +36,9 @@ check: .venv/.installed  ## lint, formatting, types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+package: .venv/.installed  ## build the wheel and the sdist into dist/; test the wheel on the oldest and newest dependencies
+	@$(BIN)/python -m tests.package
 
 format: .venv/.installed  ## mend what ruff can
 	$(BIN)/ruff check --fix .

@@ -51,6 +51,8 @@ class Expected:
 UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, see the AWS Health Dashboard")
 EMPTY = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check endpoint_url and the proxies on the way")
 UNREACHED = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check the network, region_name, endpoint_url")
+# To old versions of botocore the connection was closed, to new ones the answer was empty.
+CUT = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check ")
 INVALID = Expected(400, "INVALID_TOKEN", "the buyer needs a fresh link", title="This link cannot be used")
 EXPIRED = Expected(400, "EXPIRED_TOKEN", "the buyer needs a fresh link", title="This link has expired")
 INCOMPLETE = Expected(
@@ -150,7 +152,7 @@ async def test_a_fault_of_the_network_has_its_answer_and_passes(
     async with browser(host(settings=in_time_for("SILENCE" in fault.name, settings, endpoint_url=to_aws.url))) as buyer:
         to_aws.suffer(fault)
         page, as_json = await post_both(buyer, token)
-        expected = EMPTY if fault in (Fault.CUT_IN_HEADERS, Fault.CUT_IN_BODY) else UNREACHED
+        expected = {Fault.CUT_IN_HEADERS: EMPTY, Fault.CUT_IN_BODY: CUT}.get(fault, UNREACHED)
         expected.check(page, as_json, caplog, token)
         to_aws.mend()
         assert await status_in_the_end(buyer, token) == 303

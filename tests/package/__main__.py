@@ -1,0 +1,177 @@
+"""The package that people install: built, looked into, installed in clean environments, and tested there.
+
+`python -m tests.package` leaves the wheel and the sdist in dist/. It ends with exit code 1 at the first thing that is
+wrong. The environments are made by uv in a temporary folder; none of them sees this checkout:
+
+- `bare` has the wheel alone, without extras and test tools;
+- `oldest` has the lowest versions that pyproject.toml allows, of all extras too, and runs the core tests;
+- `newest` has the newest versions, runs the core tests, and is where pyright looks at the types.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from .contents import check_sdist, check_wheel
+
+ROOT = Path(__file__).parents[2]
+DIST = ROOT / "dist"
+EXTRAS = "local,opentelemetry,redis"
+TEST_TOOLS = ("--group", f"{ROOT}/pyproject.toml:test")
+# All tests of the package itself, tests/test_*.py, but these. `make test` runs them all, on the newest versions.
+NOT_CORE = {
+    "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
+    "test_overload.py": "loads the machine",
+    "test_pytest_plugin.py": "runs pytest in a dozen projects; installed.py sees that the plugin is found",
+    "test_redis.py": "wants a redis-server",
+    "test_secrets.py": "looks for secrets in what we write, and not at what we depend on",
+    "test_soak.py": "loads the machine",
+    "test_workers.py": "wants a redis-server",
+}
+# The first FastAPI that allows Starlette 1.0.
+OLDEST_FASTAPI = "fastapi==0.133.0"
+# pip's name for where packages come from, and uv's, which does not read pip's configuration.
+PIP_AND_UV = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
+
+
+class CommandError(Exception):
+    """A command failed; its output."""
+
+
+def main() -> int:
+    began = time.monotonic()
+    os.environ.update(pip_configuration() | os.environ)
+    try:
+        wheel, sdist = build()
+        check_wheel(wheel)
+        check_sdist(sdist)
+        run(sys.executable, "-m", "twine", "check", "--strict", wheel, sdist)
+        with TemporaryDirectory(prefix="starlette-marketplace-") as folder, ThreadPoolExecutor() as pool:
+            jobs = [pool.submit(job, wheel, sdist, Path(folder)) for job in (oldest, newest, bare)]
+            try:
+                for job in jobs:
+                    say(job.result())
+            finally:
+                pool.shutdown(cancel_futures=True)
+    except (AssertionError, CommandError) as exc:
+        say(f"{exc}\nThe package is not fit to be installed.")
+        return 1
+    say(f"{wheel.name} and {sdist.name} in dist/, {time.monotonic() - began:.0f} s")
+    return 0
+
+
+def build() -> tuple[Path, Path]:
+    """The wheel, built from the sdist as an installer without wheels would, and the sdist."""
+    shutil.rmtree(DIST, ignore_errors=True)
+    run(sys.executable, "-m", "build", "--installer", "uv", "--outdir", DIST, ROOT)
+    [wheel], [sdist] = DIST.glob("*.whl"), DIST.glob("*.tar.gz")
+    return wheel, sdist
+
+
+def bare(wheel: Path, sdist: Path, folder: Path) -> str:
+    """What a user has who installs no extra."""
+    python = environment(folder / "bare", str(wheel))
+    script = ROOT / "tests/package/bare.py"
+    return f"bare: {run(python, '-I', '-W', 'error', script, cwd=folder)}"
+
+
+def oldest(wheel: Path, sdist: Path, folder: Path) -> str:
+    """The core tests on the lowest versions."""
+    options = ("--quiet", "--all-extras", "--no-deps", "--no-header", "--no-annotate")
+    lowest = uv("pip", "compile", "--resolution", "lowest-direct", *options, ROOT / "pyproject.toml").split()
+    [boto3] = [version for version in lowest if version.startswith("boto3==")]
+    constraints = folder / "lowest.txt"
+    # boto3 allows every later botocore of its series, and the model of the metering service is botocore's.
+    constraints.write_text("\n".join([*lowest, boto3.replace("boto3", "botocore")]))
+    python = environment(
+        folder / "oldest", f"{wheel}[{EXTRAS}]", *TEST_TOOLS, OLDEST_FASTAPI, "--constraint", constraints
+    )
+    return f"oldest, {' '.join(lowest)}: {core_tests(python, sdist)}"
+
+
+def newest(wheel: Path, sdist: Path, folder: Path) -> str:
+    """The core tests on the newest versions, and the types as a user's type checker sees them."""
+    python = environment(folder / "newest", f"{wheel}[{EXTRAS}]", *TEST_TOOLS, "fastapi")
+    pyright = (sys.executable, "-m", "pyright")
+    # It verifies the package that the first Python in PATH has, whatever --pythonpath says.
+    path = os.pathsep.join([str(python.parent), os.environ["PATH"]])
+    verified = run(*pyright, "--verifytypes", "starlette_marketplace", "--ignoreexternal", cwd=folder, PATH=path)
+    checkout = unpacked(sdist, folder / "typing")
+    run(*pyright, "--pythonpath", python, checkout / "tests/typing", cwd=folder)
+    [score] = re.findall("Type completeness score: .*", verified)
+    return f"newest: {score}; {core_tests(python, sdist)}"
+
+
+def environment(folder: Path, *requirements: str | Path) -> Path:
+    """The Python of a new environment with `requirements`."""
+    uv("venv", "--quiet", "--python", sys.executable, folder)
+    python = folder / "bin/python"
+    uv("pip", "install", "--quiet", "--python", python, *requirements)
+    return python
+
+
+def core_tests(python: Path, sdist: Path) -> str:
+    """How the core tests of the sdist ended on the package that `python` has, in two runs, as many only wait."""
+    checkout = unpacked(sdist, python.parents[1] / "sdist")
+    tests = sorted(path for path in (checkout / "tests").glob("test_*.py") if path.name not in NOT_CORE)
+    pytest = (python, "-m", "pytest", "-q", "-p", "tests.package.installed", "-p", "no:cacheprovider")
+    with ThreadPoolExecutor() as pool:
+        runs = [pool.submit(run, *pytest, *half, cwd=checkout) for half in (tests[::2], tests[1::2])]
+        return "; ".join(each.result().splitlines()[-1] for each in runs)
+
+
+def unpacked(sdist: Path, folder: Path) -> Path:
+    """What is in `sdist` without the package, so that only the installed one can be imported."""
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    [checkout] = folder.iterdir()
+    shutil.rmtree(checkout / "starlette_marketplace")
+    (checkout / "pytest_starlette_marketplace.py").unlink()
+    return checkout
+
+
+def pip_configuration() -> dict[str, str]:
+    """Where pip finds packages on this machine, as variables for uv."""
+    pairs = [line.partition("=") for line in run(sys.executable, "-m", "pip", "config", "list").splitlines()]
+    configured = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
+    return {variable: configured[name] for name, variable in PIP_AND_UV.items() if name in configured}
+
+
+def uv(*arguments: str | Path) -> str:
+    return run(sys.executable, "-m", "uv", *arguments)
+
+
+def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
+    """What `command` printed.
+
+    Raises:
+        CommandError: Its exit code is not 0.
+    """
+    done = subprocess.run(
+        [str(part) for part in command],
+        cwd=cwd,
+        env=os.environ | environ,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise CommandError(f"{done.stdout}\nexit code {done.returncode}: {' '.join(map(str, command))}")
+    return done.stdout.strip()
+
+
+def say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
