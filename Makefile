@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test soak bench bench-smoke check package format docs docs-serve pictures clean
+.PHONY: help demo test soak bench bench-smoke check dist package format docs docs-serve pictures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -37,7 +37,11 @@ check: .venv/.installed  ## lint, formatting, types
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-package: .venv/.installed  ## build the wheel and the sdist into dist/; test the wheel on the oldest and newest dependencies
+dist: .venv/.installed  ## build the wheel and the sdist into dist/
+	@rm -rf dist
+	$(BIN)/python -m build --quiet
+
+package: dist  ## look into both, and test the wheel on the oldest and the newest dependencies
 	@$(BIN)/python -m tests.package
 
 format: .venv/.installed  ## mend what ruff can

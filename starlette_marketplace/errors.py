@@ -50,8 +50,8 @@ class MarketplaceError(Exception):
 class RequestError(MarketplaceError):
     """The request is not one that AWS Marketplace makes a browser send."""
 
-    code = "BAD_REQUEST"
-    status = 400
+    code: str = "BAD_REQUEST"
+    status: int = 400
     title = "This link is incomplete"
     message = "The request did not have the form that AWS Marketplace sends."
 
@@ -59,36 +59,36 @@ class RequestError(MarketplaceError):
 class MissingTokenError(RequestError):
     """The form has no registration token, or an empty one."""
 
-    code = "MISSING_TOKEN"
+    code: str = "MISSING_TOKEN"
     message = "The request came without a registration token from AWS Marketplace."
 
 
 class MalformedRequestError(RequestError):
     """The form has several tokens, a bad encoding, is cut off, or did not arrive within `deadline`."""
 
-    code = "MALFORMED_REQUEST"
+    code: str = "MALFORMED_REQUEST"
 
 
 class RequestTooLargeError(RequestError):
     """The body is over `max_body_size`."""
 
-    code = "REQUEST_TOO_LARGE"
-    status = 413
+    code: str = "REQUEST_TOO_LARGE"
+    status: int = 413
     message = "The request was too large to come from AWS Marketplace."
 
 
 class UnsupportedMediaTypeError(RequestError):
     """The body is neither a form nor JSON, or it is compressed."""
 
-    code = "UNSUPPORTED_MEDIA_TYPE"
-    status = 415
+    code: str = "UNSUPPORTED_MEDIA_TYPE"
+    status: int = 415
 
 
 class TokenError(MarketplaceError):
     """AWS does not accept the registration token."""
 
-    code = "BAD_TOKEN"
-    status = 400
+    code: str = "BAD_TOKEN"
+    status: int = 400
     title = "This link cannot be used"
     message = "AWS Marketplace did not accept this link."
 
@@ -96,14 +96,14 @@ class TokenError(MarketplaceError):
 class InvalidTokenError(TokenError):
     """AWS does not know the registration token (`InvalidTokenException`)."""
 
-    code = "INVALID_TOKEN"
+    code: str = "INVALID_TOKEN"
     message = "AWS Marketplace does not recognize this link. Your subscription is not affected."
 
 
 class ExpiredTokenError(TokenError):
     """The registration token is too old or used up (`ExpiredTokenException`)."""
 
-    code = "EXPIRED_TOKEN"
+    code: str = "EXPIRED_TOKEN"
     title = "This link has expired"
     message = "Links from AWS Marketplace work for a short time only. Your subscription is not affected."
 
@@ -111,8 +111,8 @@ class ExpiredTokenError(TokenError):
 class ProductMismatchError(MarketplaceError):
     """The token is valid, and for a product that `product_codes` does not list."""
 
-    code = "PRODUCT_MISMATCH"
-    status = 403
+    code: str = "PRODUCT_MISMATCH"
+    status: int = 403
     title = "This subscription is for another product"
     message = "The AWS Marketplace subscription that you came with does not belong to this product."
 
@@ -120,36 +120,36 @@ class ProductMismatchError(MarketplaceError):
 class UnavailableError(MarketplaceError):
     """No answer from AWS right now; the same token may work in a moment."""
 
-    code = "UNAVAILABLE"
-    status = 503
+    code: str = "UNAVAILABLE"
+    status: int = 503
     title = "AWS Marketplace did not answer in time"
     message = "We could not confirm your subscription with AWS Marketplace just now. Please try again in a moment."
-    retry_after = 5
+    retry_after: int | None = 5
 
 
 class ThrottledError(UnavailableError):
     """AWS limits the rate of our calls (`ThrottlingException`)."""
 
-    code = "THROTTLED"
+    code: str = "THROTTLED"
 
 
 class DeadlineExceededError(UnavailableError):
     """AWS has not answered within `deadline`; the call goes on, and a later try finds its answer."""
 
-    code = "DEADLINE_EXCEEDED"
+    code: str = "DEADLINE_EXCEEDED"
 
 
 class OverloadedError(UnavailableError):
     """More than `max_waiting` registrations wait for AWS already."""
 
-    code = "OVERLOADED"
+    code: str = "OVERLOADED"
     title = "Many people are setting up their accounts right now"
 
 
 class AwsUnavailableError(UnavailableError):
     """AWS failed, could not be reached, or gave an answer that we do not know."""
 
-    code = "AWS_UNAVAILABLE"
+    code: str = "AWS_UNAVAILABLE"
 
 
 class IncompleteAnswerError(UnavailableError):
@@ -158,7 +158,7 @@ class IncompleteAnswerError(UnavailableError):
     The first answer for a new product has been seen without `LicenseArn` and the second with it.
     """
 
-    code = "INCOMPLETE_ANSWER"
+    code: str = "INCOMPLETE_ANSWER"
     title = "Your subscription is still being prepared"
     message = "AWS Marketplace has not finished preparing your subscription. Please try again in a moment."
 
@@ -166,38 +166,38 @@ class IncompleteAnswerError(UnavailableError):
 class ConfigurationError(MarketplaceError):
     """Something on the seller's side has to be put right; the buyer can only come back later."""
 
-    code = "CONFIGURATION"
-    status = 503
+    code: str = "CONFIGURATION"
+    status: int = 503
     title = "Setting up accounts is not possible right now"
     message = "This is a problem on our side, and your subscription is not affected. Please try again later."
-    retry_after = 60
+    retry_after: int | None = 60
 
 
 class SettingsError(ConfigurationError):
     """A setting is missing or makes no sense; raised when the settings are made, or at start."""
 
-    code = "SETTINGS"
+    code: str = "SETTINGS"
 
 
 class CredentialsError(ConfigurationError):
     """Our own AWS credentials are missing, expired or wrong."""
 
-    code = "CREDENTIALS"
+    code: str = "CREDENTIALS"
 
 
 class AccessDeniedError(ConfigurationError):
     """Our AWS credentials lack the permission `aws-marketplace:ResolveCustomer` (or to assume `role_arn`)."""
 
-    code = "ACCESS_DENIED"
+    code: str = "ACCESS_DENIED"
 
 
 class RegionError(ConfigurationError):
     """The AWS region is not the name of one."""
 
-    code = "REGION"
+    code: str = "REGION"
 
 
 class DisabledApiError(ConfigurationError):
     """AWS has ResolveCustomer switched off in this region (`DisabledApiException`)."""
 
-    code = "DISABLED_API"
+    code: str = "DISABLED_API"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from .customer import Registration
 
-logger = logging.getLogger("starlette_marketplace")
+logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
 
 class Marketplace:
@@ -62,14 +62,14 @@ class Marketplace:
         on_error: OnError | None = None,
         on_visit: OnVisit | None = None,
     ) -> None:
-        self.settings = MarketplaceSettings.from_env() if settings is None else settings
+        self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
         self._connects: list[Callable[[], None]] = []
         self._resolutions = Resolutions(
             self.settings, self._make_resolver(resolver, shared_cache), telemetry=self._telemetry
         )
         self._session = RegistrationSession(self.settings)
-        self.endpoint = RegistrationEndpoint(
+        self.endpoint: RegistrationEndpoint = RegistrationEndpoint(
             settings=self.settings,
             resolutions=self._resolutions,
             session=self._session,
@@ -80,7 +80,7 @@ class Marketplace:
             on_visit=as_async(on_visit),
         )
         mounted = replace(self.endpoint, is_mounted=True)
-        self.routes = [
+        self.routes: list[Route] = [
             Route("/register", mounted, name="marketplace-register"),
             Route("/register/", mounted, include_in_schema=False),
         ]

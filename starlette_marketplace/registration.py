@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .settings import MarketplaceSettings
     from .telemetry import Outcome, Telemetry
 
-logger = logging.getLogger("starlette_marketplace")
+logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
 _ALLOW = {"Allow": "GET, HEAD, OPTIONS, POST"}
 

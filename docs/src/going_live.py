@@ -1,6 +1,7 @@
 import logging
 import os
 import sqlite3
+from contextlib import closing
 from html import escape
 from typing import Annotated
 from urllib.parse import urlsplit
@@ -27,8 +28,9 @@ logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name
 SUPPORT_URL = "mailto:support@acme.example"  # AWS wants it on the page where buyers arrive
 settings = MarketplaceSettings.from_env(product_name="Acme Analytics", support_url=SUPPORT_URL)
 
-database = sqlite3.connect(os.environ.get("DATABASE", "signups.db"), check_same_thread=False)
-database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
+DATABASE = os.environ.get("DATABASE", "signups.db")
+with closing(sqlite3.connect(DATABASE)) as database:
+    database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
 limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
 per_address = parse("20/minute")
@@ -82,7 +84,7 @@ def sign_up(request: Request, email: Annotated[str, Form()], registration_id: An
         raise HTTPException(400, "This took too long. Choose Set up your account in AWS Marketplace once more.")
     key = registration.customer.key if registration else None
     try:
-        with database:
+        with closing(sqlite3.connect(DATABASE)) as database, database:
             database.execute("INSERT INTO account VALUES (?, ?)", (email, key))
     except sqlite3.IntegrityError:
         raise HTTPException(409, "This AWS Marketplace subscription has an account already: log in.") from None

@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from dataclasses import dataclass
 from html import escape
 from typing import Annotated, Any
@@ -17,8 +18,8 @@ from starlette_marketplace import (
     get_registration_by_id,
 )
 
-database = sqlite3.connect("signups.db", check_same_thread=False)
-database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
+with closing(sqlite3.connect("signups.db")) as database:
+    database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
 
 @dataclass
@@ -50,7 +51,7 @@ def sign_up(
             status_code=400, detail="This took too long. Choose Set up your account in AWS Marketplace once more."
         )
     try:
-        with database:
+        with closing(sqlite3.connect("signups.db")) as database, database:
             database.execute(
                 "INSERT INTO account VALUES (?, ?)", (data.email, registration.customer.key if registration else None)
             )

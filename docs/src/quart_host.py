@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from html import escape
 
 from quart import Quart, Response, abort, request
@@ -16,12 +17,12 @@ from starlette_marketplace import (
 app = Quart(__name__)
 app.asgi_app = MarketplaceMiddleware(app.asgi_app)  # settings from the environment
 
-database = sqlite3.connect("signups.db", check_same_thread=False)
-database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
+with closing(sqlite3.connect("signups.db")) as database:
+    database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
 
 def create_account(email: str, customer_key: str | None) -> None:
-    with database:
+    with closing(sqlite3.connect("signups.db")) as database, database:
         database.execute("INSERT INTO account VALUES (?, ?)", (email, customer_key))
 
 

@@ -1,6 +1,6 @@
 import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from html import escape
 from typing import Annotated
 
@@ -10,8 +10,8 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from starlette_marketplace import Marketplace, MarketplaceSettings, Registration
 from starlette_marketplace.hooks import RegistrationResolved
 
-database = sqlite3.connect("signups.db", check_same_thread=False)
-database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, plan TEXT, customer_key TEXT UNIQUE)")
+with closing(sqlite3.connect("signups.db")) as database:
+    database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, plan TEXT, customer_key TEXT UNIQUE)")
 
 
 @asynccontextmanager
@@ -74,7 +74,7 @@ def open_shop(path: str, settings: MarketplaceSettings, pages: dict[str, str]) -
             raise HTTPException(400, "This AWS Marketplace subscription is for another product.")
         key = registration.customer.key if registration else None
         try:
-            with database:
+            with closing(sqlite3.connect("signups.db")) as database, database:
                 database.execute("INSERT INTO account VALUES (?, ?, ?)", (email, page, key))
         except sqlite3.IntegrityError:
             raise HTTPException(409, "This AWS Marketplace subscription has an account already: log in.") from None

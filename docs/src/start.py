@@ -1,4 +1,5 @@
 import sqlite3
+from contextlib import closing
 from html import escape
 from typing import Annotated
 
@@ -16,8 +17,8 @@ from starlette_marketplace import (
 app = FastAPI()
 app.add_middleware(MarketplaceMiddleware)  # settings from the environment
 
-database = sqlite3.connect("signups.db", check_same_thread=False)
-database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
+with closing(sqlite3.connect("signups.db")) as database:
+    database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
 
 @app.get("/signup")
@@ -39,7 +40,7 @@ def sign_up(request: Request, email: Annotated[str, Form()], registration_id: An
     if registration_id and registration is None:
         raise HTTPException(400, "This took too long. Choose Set up your account in AWS Marketplace once more.")
     try:
-        with database:
+        with closing(sqlite3.connect("signups.db")) as database, database:
             database.execute(
                 "INSERT INTO account VALUES (?, ?)", (email, registration.customer.key if registration else None)
             )

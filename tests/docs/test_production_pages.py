@@ -1,7 +1,8 @@
 import json
 import re
+import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -37,7 +38,7 @@ def shops(
     running_marketplace: tuple[LocalMarketplace, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[ModuleType]:
+) -> ModuleType:
     """docs/src/several_products.py, in an empty folder, with the variables that its page sets."""
     _, url = running_marketplace
     monkeypatch.chdir(tmp_path)
@@ -45,9 +46,12 @@ def shops(
     for name, value in re.findall(r"\b([A-Z_]+)=(\$\(.*\)|\S+)", exports):
         own = {"http://localhost:8001": url}.get(value, value)
         monkeypatch.setenv(name, name.lower().ljust(32) if value.startswith("$(") else own)
-    module = program("several_products")
-    yield module
-    module.database.close()
+    return program("several_products")
+
+
+def accounts_of(database: str, columns: str = "*") -> list[tuple[str, ...]]:
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(f"SELECT {columns} FROM account").fetchall()
 
 
 def arrive(client: TestClient, shop: str, token: str) -> Any:
@@ -74,7 +78,7 @@ def test_each_product_has_its_signup_page_and_legacy_and_new_ones_are_kept_side_
         shown = arrive(client, "/acme", marketplace.issue_token("legacy-product"))
         again = client.post(shown.url.path, data={"email": "c@d.example"} | hidden_fields(shown))
         assert again.status_code == 409
-    rows = list(shops.database.execute("SELECT plan, customer_key FROM account"))
+    rows = accounts_of("signups.db", "plan, customer_key")
     assert [plan for plan, _ in rows] == list(arrivals.values())
     keys = [key for _, key in rows]
     assert keys[2] == f"acmelegacy:{marketplace.buyer.account_id}"
@@ -102,7 +106,7 @@ def test_a_customer_of_one_product_gets_no_other_by_posting_to_its_page(
         for page in ("/acme/signup/analytics", "/borealis/signup/forecast"):
             answer = client.post(page, data={"email": "a@b.example"} | hidden_fields(reports))
             assert answer.status_code == 400
-    assert list(shops.database.execute("SELECT * FROM account")) == []
+    assert accounts_of("signups.db") == []
 
 
 def test_each_page_shows_the_registration_of_its_own_product_in_any_order_of_arrival(
@@ -272,7 +276,6 @@ def live(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     module = program("going_live")
     with TestClient(module.app, base_url="https://shop.example") as client:
         yield client
-    module.database.close()
 
 
 def test_the_program_for_production_signs_up_each_customer_once(

@@ -35,7 +35,6 @@ def test_the_program_of_the_readme_signs_up_each_customer_once(
             response = client.post("/signup", data={"email": "a@b.example"} | hidden_fields(page))
             assert response.status_code == status
         assert client.cookies, "the registration that was not linked can still be linked otherwise"
-    start.database.close()
 
 
 def test_the_program_of_the_readme_signs_up_others_too(start: ModuleType) -> None:
@@ -45,7 +44,6 @@ def test_the_program_of_the_readme_signs_up_others_too(start: ModuleType) -> Non
             assert client.post("/signup", data={"email": email}).text == f"Welcome, {email}!"
         response = client.post("/signup", data={"email": "e@f.example", "registration_id": "gone"})
         assert response.status_code == 400
-    start.database.close()
 
 
 @pytest.mark.parametrize("name", ["litestar_host", "quart_host"])
