@@ -62,4 +62,4 @@ def _menu(entries: list[dict[str, object]]) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    sys.exit("\n".join(broken_links((ROOT / "site").resolve())))
+    sys.exit("\n".join(broken_links((ROOT / "site").resolve())) or None)
