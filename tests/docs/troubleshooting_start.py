@@ -23,6 +23,7 @@ from starlette_marketplace import (
     SettingsError,
     get_registration,
 )
+from starlette_marketplace.testing import add_registration, make_customer
 from tests.docs.troubleshooting_scene import Reproduction, Scene
 from tests.hosts import starlette_middleware
 from tests.observability import older_opentelemetry
@@ -126,6 +127,11 @@ def customer(**fields: Any) -> Reproduction:
     return lambda _: raised_by(ValueError, lambda: MarketplaceCustomer(**values | fields))
 
 
+def customer_of_another_product(scene: Scene) -> str:
+    customer = make_customer(product_code="another")
+    return raised_by(ValueError, lambda: add_registration(TestClient(Starlette()), scene.settings, customer=customer))
+
+
 def of_the_local_marketplace(use: Callable[[Scene], object]) -> Reproduction:
     return lambda scene: raised_by(ValueError, lambda: use(scene))
 
@@ -170,6 +176,7 @@ START: dict[str, Reproduction] = {
     "no-key": customer(license_arn=None),
     "too-long": customer(agreement_id="a" * 513),
     "no-registration-dict": lambda _: raised_by(ValueError, lambda: Registration.from_dict({"user": "ada"})),
+    "another-product": customer_of_another_product,
     "no-scenario": of_the_local_marketplace(lambda scene: scene.marketplace.issue_token("newproduct")),
     "not-bought-again": of_the_local_marketplace(lambda scene: scene.marketplace.buy_again("legacy-product")),
     "delay": of_the_local_marketplace(lambda scene: setattr(scene.marketplace, "delay", -1)),
