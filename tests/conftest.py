@@ -7,6 +7,7 @@ import pytest
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.testing import RunningMarketplace, run_local_marketplace
+from tests.moto_server import moto_server
 from tests.network import Network, network
 from tests.redis_server import RedisServer, redis_server
 
@@ -77,3 +78,9 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
     """A Redis to be changed and killed."""
     with redis_server(tmp_path) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def moto() -> Iterator[str]:
+    with moto_server() as url:
+        yield url

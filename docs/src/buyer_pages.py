@@ -10,6 +10,7 @@ from starlette_marketplace import (
     MarketplaceError,
     MarketplaceMiddleware,
     ProductMismatchError,
+    RequestError,
     TokenError,
     UnavailableError,
 )
@@ -36,7 +37,7 @@ GERMAN: dict[type[MarketplaceError], tuple[str, str]] = {
         "Zurzeit lässt sich kein Konto einrichten",
         "Das liegt an uns; Ihr Abonnement ist nicht betroffen. Bitte versuchen Sie es später noch einmal.",
     ),
-    MarketplaceError: (
+    RequestError: (
         "Dieser Link ist unvollständig",
         "Die Anfrage hatte nicht die Form, in der AWS Marketplace sie schickt.",
     ),
@@ -62,7 +63,10 @@ def show_landing(event: LandingVisited) -> Response | None:
 def show_failure(event: RegistrationFailed) -> Response | None:
     if isinstance(event.response, JSONResponse) or not prefers_german(event.request):
         return None
-    title, message = next(texts for kind, texts in GERMAN.items() if isinstance(event.error, kind))
+    texts = next((texts for kind, texts in GERMAN.items() if isinstance(event.error, kind)), None)
+    if texts is None:
+        return None  # an error of your own, such as one that on_request raises
+    title, message = texts
     headers = dict(HEADERS)
     if event.error.retry_after is not None:
         headers["Retry-After"] = str(event.error.retry_after)

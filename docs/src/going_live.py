@@ -6,11 +6,12 @@ from html import escape
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from starlette_marketplace import (
@@ -58,6 +59,13 @@ app = FastAPI(openapi_url=None)
 # What is added last stands outermost: a wrong host is refused before AWS is asked.
 app.add_middleware(MarketplaceMiddleware, settings=settings, on_request=limit_rate)
 app.add_middleware(TrustedHostMiddleware, allowed_hosts=os.environ["ALLOWED_HOSTS"].split(","))
+
+
+@app.exception_handler(HTTPException)
+def show_error(_: Request, exc: HTTPException) -> HTMLResponse:
+    return HTMLResponse(
+        f'<!doctype html><html lang="en"><title>Sorry</title><p>{escape(exc.detail)}</p>', exc.status_code, exc.headers
+    )
 
 
 @app.get("/signup")

@@ -59,14 +59,16 @@ async def receive_buyer(event: RegistrationResolved) -> Response | str:
         return "/login"  # logs nobody in: a password has to do that
     keeping = BackgroundTask(keep_lead, event.registration)
     signup_path = event.request.url_for("signup").path  # with the root path, which a response has to bring itself
-    if is_api_client(event.request):
+    if prefers_json(event.request):
         return JSONResponse({"success": True, "data": {"redirect_url": signup_path}}, background=keeping)
     return RedirectResponse(signup_path, 303, background=keeping)
 
 
-def is_api_client(request: Request) -> bool:
-    accept, content_type = request.headers.get("Accept", ""), request.headers.get("Content-Type", "")
-    return content_type.startswith("application/json") or accept == "application/json"
+def prefers_json(request: Request) -> bool:
+    # As the package decides it for what it answers itself.
+    media_type = request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    accept = request.headers.get("Accept", "").lower()
+    return media_type == "application/json" or ("application/json" in accept and "text/html" not in accept)
 
 
 def has_account(customer_key: str) -> bool:

@@ -3,8 +3,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from html import escape
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Form, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
 from starlette_marketplace import Marketplace, MarketplaceSettings, Registration
@@ -24,6 +25,15 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
+
+
+def refuse_foreign_posts(request: Request) -> None:
+    # To browsers another subdomain or port is the same site, so its forms carry our cookies.
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None:  # an older browser
+        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
+    if site not in {"same-origin", "none", None}:
+        raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 
 def open_shop(path: str, settings: MarketplaceSettings, pages: dict[str, str]) -> Marketplace:
@@ -57,10 +67,11 @@ def open_shop(path: str, settings: MarketplaceSettings, pages: dict[str, str]) -
             hidden = f'<input type="hidden" name="registration_id" value="{escape(registration.id)}">'
         return HTMLResponse(
             f"""<h1>Sign up for {escape(page)}</h1>{told}
-            <form method="post">{hidden}<input name="email" type="email" required><button>Sign up</button></form>"""
+            <form method="post">{hidden}<input name="email" type="email" required><button>Sign up</button></form>""",
+            headers={"Cache-Control": "no-store"},
         )
 
-    @app.post(path + "/signup/{page}")
+    @app.post(path + "/signup/{page}", dependencies=[Depends(refuse_foreign_posts)])
     def sign_up(
         request: Request, page: str, email: Annotated[str, Form()], registration_id: Annotated[str, Form()] = ""
     ) -> Response:

@@ -50,7 +50,7 @@ async def show_error(_: Request, exc: HTTPException) -> Response:
     return page(f"<h1>Sorry</h1><p>{escape(exc.detail)}</p>", exc.status_code)
 
 
-def refuse_other_sites(request: Request) -> None:
+def refuse_foreign_posts(request: Request) -> None:
     # To browsers another subdomain or port is the same site, so its forms carry our cookies.
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is None and origin is not None:
@@ -77,7 +77,7 @@ async def show_signup(request: Request) -> Response:
 
 
 async def sign_up(request: Request) -> Response:
-    refuse_other_sites(request)
+    refuse_foreign_posts(request)
     async with request.form() as form:
         registration_id, email = str(form.get("registration_id", "")), str(form.get("email", "")).strip()
     registration = marketplace.get_registration(request, registration_id)

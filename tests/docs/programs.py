@@ -2,12 +2,14 @@
 
 import importlib.util
 import socket
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,3 +42,11 @@ def running(name: str, folder: Path) -> Iterator[str]:
     finally:
         process.terminate()
         process.wait()
+
+
+def stored(
+    database: str | Path, columns: str = "email, customer_key", *, table: str = "account"
+) -> list[tuple[Any, ...]]:
+    """What a program has written into a table, in the order in which it did."""
+    with closing(sqlite3.connect(database)) as connection:
+        return connection.execute(f"SELECT {columns} FROM {table} ORDER BY rowid").fetchall()

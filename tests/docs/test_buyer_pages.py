@@ -2,9 +2,11 @@ import re
 from html import escape
 
 import pytest
+from starlette.applications import Starlette
 
 import starlette_marketplace
-from starlette_marketplace import MarketplaceError
+from starlette_marketplace import MarketplaceError, MarketplaceMiddleware, RequestError
+from starlette_marketplace.hooks import RegistrationRequested
 from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import ROOT, program
 from tests.example_app.browser import hidden_fields
@@ -75,7 +77,25 @@ async def test_a_request_that_cannot_be_read_has_a_german_page_too(environment: 
     async with browser(pages.app) as buyer:
         page = await buyer.post(LANDING, data=form(""), headers=GERMAN)
     assert page.status_code == 400
-    assert pages.GERMAN[MarketplaceError][0] in page.text
+    assert pages.GERMAN[RequestError][0] in page.text
+
+
+class TooManyTriesError(MarketplaceError):
+    code = "TOO_MANY_TRIES"
+    status = 429
+    title = "Too many tries"
+
+
+def refuse(_: RegistrationRequested) -> None:
+    raise TooManyTriesError("too many")
+
+
+async def test_an_error_that_the_host_raises_itself_has_no_german_text_of_another(environment: None) -> None:
+    pages = program("buyer_pages")
+    async with browser(MarketplaceMiddleware(Starlette(), on_request=refuse, on_error=pages.show_failure)) as buyer:
+        page = await buyer.post(LANDING, data=form("any"), headers=GERMAN)
+    assert page.status_code == 429
+    assert "<h1>Too many tries</h1>" in page.text
 
 
 def test_the_page_shows_every_template() -> None:

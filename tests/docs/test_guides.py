@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import json
 import queue
 import re
 import sqlite3
@@ -46,7 +47,7 @@ from starlette_marketplace.doctor.host import settings_from
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.middleware import MarketplaceOptions
 from starlette_marketplace.testing import add_registration
-from tests.docs.programs import ROOT, program, running
+from tests.docs.programs import ROOT, program, running, stored
 from tests.example_app.browser import hidden_fields
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_middleware, starlette_mount
@@ -65,23 +66,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def accounts(database: str) -> list[tuple[str, str | None]]:
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute("SELECT email, customer_key FROM account").fetchall()
-
-
 # FastAPI
-
-
-@pytest.fixture
-def nested_environment(environment: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {
-        "PRODUCT_CODES": "acmeanalytics,acmelegacy",
-        "SECRET_KEY": "k" * 32,
-        "HTTPS_ONLY": "false",
-    }.items():
-        monkeypatch.delenv(f"MARKETPLACE_{name}")
-        monkeypatch.setenv(f"MARKETPLACE__{name}", value)
 
 
 @pytest.fixture
@@ -123,7 +108,7 @@ def test_the_fastapi_program_refuses_an_id_that_is_over(fastapi_client: TestClie
     response = fastapi_client.post("/signup", data={"email": "a@b.example", "registration_id": "gone"})
     assert response.status_code == 400
     assert "Set up your account" in response.json()["detail"]
-    assert accounts(fastapi_app.settings.database) == []
+    assert stored(fastapi_app.settings.database) == []
 
 
 def test_the_fastapi_program_links_what_the_form_showed_and_not_the_newest(
@@ -133,7 +118,7 @@ def test_the_fastapi_program_links_what_the_form_showed_and_not_the_newest(
     typed = {"email": "a@b.example"} | hidden_fields(fastapi_client.get("/signup"))
     newer = add_registration(fastapi_client, fastapi_app.settings.marketplace)
     assert fastapi_client.post("/signup", data=typed).status_code == 200
-    assert accounts(fastapi_app.settings.database) == [("a@b.example", shown.customer.key)]
+    assert stored(fastapi_app.settings.database) == [("a@b.example", shown.customer.key)]
     assert hidden_fields(fastapi_client.get("/signup")) == {"registration_id": newer.id}
 
 
@@ -148,7 +133,7 @@ def test_the_fastapi_program_takes_no_form_and_no_websocket_of_another_site(
     with pytest.raises(WebSocketDenialResponse) as denied, socket:
         pass
     assert denied.value.status_code == 403
-    assert accounts(fastapi_app.settings.database) == []
+    assert stored(fastapi_app.settings.database) == []
     assert fastapi_client.post("/signup", data=typed, headers={"Origin": ORIGIN}).status_code == 200
 
 
@@ -163,8 +148,7 @@ def test_the_websocket_of_the_fastapi_program_knows_who_asks(
             websocket.send_text("What does it cost?")
             assert "by e-mail" in websocket.receive_text()
         fastapi_client.cookies.clear()
-    with closing(sqlite3.connect(fastapi_app.settings.database)) as database:
-        asked = database.execute("SELECT text, customer_key FROM question").fetchall()
+    asked = stored(fastapi_app.settings.database, "text, customer_key", table="question")
     assert asked == [("What does it cost?", registration.customer.key), ("What does it cost?", None)]
 
 
@@ -359,7 +343,7 @@ def test_the_starlette_program_says_what_is_wrong_with_a_form(
     response = starlette_client.post("/signup", data=typed)
     assert response.status_code == 400
     assert sentence in response.text
-    assert accounts(starlette_app.DATABASE) == []
+    assert stored(starlette_app.DATABASE) == []
 
 
 def test_the_starlette_program_shows_every_registration_and_links_the_one_that_is_chosen(
@@ -371,7 +355,7 @@ def test_the_starlette_program_shows_every_registration_and_links_the_one_that_i
     assert re.findall('name="registration_id" value="(.*?)"', page) == [newer.id, older.id]
     typed = {"email": "a@b.example", "registration_id": older.id}
     assert starlette_client.post("/signup", data=typed).url.path == "/welcome"
-    assert accounts(starlette_app.DATABASE) == [("a@b.example", older.customer.key)]
+    assert stored(starlette_app.DATABASE) == [("a@b.example", older.customer.key)]
     assert hidden_fields(starlette_client.get("/signup")) == {"registration_id": newer.id}
 
 
@@ -382,7 +366,7 @@ def test_the_starlette_program_takes_no_form_of_another_site(
     registration = add_registration(starlette_client, starlette_app.marketplace.settings)
     typed = {"email": "a@b.example", "registration_id": registration.id}
     assert starlette_client.post("/signup", data=typed, headers=headers).status_code == 403
-    assert accounts(starlette_app.DATABASE) == []
+    assert stored(starlette_app.DATABASE) == []
     assert starlette_client.post("/signup", data=typed, headers={"Origin": ORIGIN}).status_code == 200
 
 
@@ -597,7 +581,15 @@ def test_a_returning_customer_is_sent_to_log_in(
     assert crm.received.empty()
 
 
-@pytest.mark.parametrize("headers", [{"Accept": "application/json"}, {"Content-Type": "application/json"}])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Accept": "application/json"},
+        {"Accept": "application/json, text/plain, */*"},
+        {"Content-Type": "application/json"},
+        {"Content-Type": "Application/JSON; charset=utf-8"},
+    ],
+)
 def test_an_api_client_gets_json_of_every_hook(
     buyer: httpx2.Client, crm: Recorder, marketplace: LocalMarketplace, headers: dict[str, str]
 ) -> None:
@@ -606,7 +598,7 @@ def test_an_api_client_gets_json_of_every_hook(
     def post(token: str) -> httpx2.Response:
         if "Accept" in headers:
             return buyer.post(LANDING, data=form(token), headers=headers)
-        return buyer.post(LANDING, json={"RegistrationToken": token})
+        return buyer.post(LANDING, content=json.dumps({"RegistrationToken": token}), headers=headers)
 
     arrived = post(marketplace.issue_token("new-product"))
     assert arrived.json() == {"success": True, "data": {"redirect_url": "/signup"}}

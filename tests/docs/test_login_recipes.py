@@ -4,7 +4,6 @@ The app is on 127.0.0.1, the provider and the marketplace are on localhost: two 
 """
 
 import re
-import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
@@ -17,13 +16,13 @@ import httpx2
 import pytest
 from joserfc.jwk import RSAKey
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, expect
 
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
 from tests.docs.oidc import CLIENT_ID, CLIENT_SECRET, Person, Provider, serve_provider
-from tests.docs.programs import program
-from tests.example_app.browser import hidden_fields
-from tests.example_app.steps import set_up_account
+from tests.docs.programs import program, stored
+from tests.example_app.browser import forget, hidden_fields
+from tests.example_app.steps import cookie_names, set_up_account
 from tests.example_app.wiretap import Wiretap
 from tests.hosts import LANDING, form
 from tests.servers import serve
@@ -45,8 +44,7 @@ class Site:
 
     def rows(self, table: str, *columns: str) -> list[Any]:
         """What is in the database; a single column without tuples around it."""
-        with closing(sqlite3.connect(self.database)) as database:
-            rows = database.execute(f"SELECT {', '.join(columns)} FROM {table} ORDER BY rowid").fetchall()
+        rows = stored(self.database, ", ".join(columns), table=table)
         return [row[0] if len(columns) == 1 else row for row in rows]
 
     @property
@@ -145,9 +143,7 @@ class Visitor:
 
     def forget(self, prefix: str) -> None:
         """What a browser does with cookies whose time is over."""
-        for cookie in list(self.client.cookies.jar):
-            if cookie.name.startswith(prefix):
-                self.client.cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
+        forget(self.client.cookies, prefix)
 
     @property
     def has_registration(self) -> bool:
@@ -173,39 +169,17 @@ Visit = Callable[[Site], Visitor]
 # A hosted login in a browser
 
 
-# Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not on PATH: apt-get install chromium")
-    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with (
-        sync_playwright() as playwright,
-        closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])) as browser,
-    ):
-        expect.set_options(timeout=30_000)
-        yield browser
-
-
 @pytest.fixture
 def context(chromium: Chromium) -> Iterator[BrowserContext]:
     """A buyer's browser with JavaScript off."""
     with closing(chromium.new_context(java_script_enabled=False)) as context:
-        context.set_default_timeout(30_000)
         yield context
 
 
 @pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
-
-
-@pytest.fixture
-def storefront(running_marketplace: tuple[LocalMarketplace, str], marketplace: LocalMarketplace, hosted: Site) -> str:
-    _, url = running_marketplace
+def storefront(storefront: str, marketplace: LocalMarketplace, hosted: Site) -> str:
     marketplace.registration_url = hosted.url + LANDING
-    return url.replace("127.0.0.1", "localhost")
+    return storefront
 
 
 def begin_login(page: Page) -> None:
@@ -229,10 +203,6 @@ def link(page: Page, site: Site) -> None:
     expect(page).to_have_url(f"{site.url}/")
 
 
-def cookie_names(context: BrowserContext, site: Site) -> list[str]:
-    return sorted(re.sub("^marketplace-.*", "marketplace", cookie["name"]) for cookie in context.cookies(site.url))
-
-
 def shown_registration(page: Page) -> str | None:
     return page.locator("[name=registration_id]").first.get_attribute("value")
 
@@ -253,7 +223,7 @@ def test_in_a_browser_the_registration_survives_the_way_to_the_provider_and_back
     link(page, hosted)
     expect(page.locator("body")).to_contain_text(f"AWS account ending in {marketplace.buyer.account_id[-4:]}")
     assert hosted.linked == [key(marketplace, "new-product")]
-    assert cookie_names(context, hosted) == ["session"]
+    assert cookie_names(context, hosted.url) == ["session"]
 
 
 def test_in_a_browser_a_provider_that_answers_by_post_leads_to_the_same(
@@ -274,7 +244,7 @@ def test_in_a_browser_a_provider_that_answers_by_post_leads_to_the_same(
     assert (posted.site, posted.cookies, posted.cookies_set) == ("cross-site", set(), [])
     link(page, hosted)
     assert hosted.linked == [key(marketplace, "new-product")]
-    assert cookie_names(context, hosted) == ["session"]
+    assert cookie_names(context, hosted.url) == ["session"]
 
 
 def test_in_a_browser_a_login_is_for_the_registration_of_its_tab_and_not_for_the_newest(
@@ -291,7 +261,7 @@ def test_in_a_browser_a_login_is_for_the_registration_of_its_tab_and_not_for_the
     assert shown_registration(page) == shown
     link(page, hosted)
     assert hosted.linked == [key(marketplace, "new-product")]
-    assert cookie_names(context, hosted) == ["marketplace", "session"]
+    assert cookie_names(context, hosted.url) == ["marketplace-<id>", "session"]
 
     # The other tab is logged in by now, and asked.
     other.reload()
@@ -299,7 +269,7 @@ def test_in_a_browser_a_login_is_for_the_registration_of_its_tab_and_not_for_the
     assert shown_registration(other) == newest
     link(other, hosted)
     assert hosted.linked == [key(marketplace, "new-product"), key(marketplace, "second-agreement")]
-    assert cookie_names(context, hosted) == ["session"]
+    assert cookie_names(context, hosted.url) == ["session"]
 
 
 def test_in_a_browser_of_two_logins_at_once_the_older_one_links_nothing(
@@ -342,7 +312,7 @@ def test_in_a_browser_a_registration_of_somebody_else_is_not_linked_silently_and
     page.get_by_role("button", name="Not mine").click()
     expect(page).to_have_url(f"{hosted.url}/")
     assert hosted.linked == []
-    assert cookie_names(context, hosted) == ["session"]
+    assert cookie_names(context, hosted.url) == ["session"]
 
 
 def stolen_callback(visitor: Visitor, name: str) -> str:

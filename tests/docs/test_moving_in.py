@@ -3,8 +3,7 @@
 import csv
 import json
 import logging
-import os
-import shutil
+import re
 import signal
 import socket
 import sqlite3
@@ -22,19 +21,27 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 import boto3
 import httpx2
 import pytest
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page
 from starlette.testclient import TestClient
 
 from starlette_marketplace.local import LocalMarketplace
-from starlette_marketplace.testing import RunningMarketplace
 from tests.docs.programs import ROOT, program, running
 from tests.example_app.browser import hidden_fields
+from tests.example_app.steps import set_up_account
 from tests.hosts import LANDING, form
 from tests.network import Fault, Network
 
 SOURCES = ROOT / "docs/src/moving_in"
 PASSWORD = "correct horse battery staple"
 TOKEN_FIELD = "x-amzn-marketplace-token"
+
+FOREIGN = [
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site", "Origin": "http://testserver"},
+    {"Origin": "https://sister.example"},
+    {"Origin": "null"},
+]
+OWN = [{"Sec-Fetch-Site": "same-origin", "Origin": "null"}, {"Origin": "http://testserver"}, {}]
 
 Product = Callable[[str], ModuleType]
 
@@ -250,26 +257,59 @@ def test_who_does_not_come_from_aws_signs_up_and_a_lost_registration_is_told(pro
 
 @pytest.mark.parametrize(
     ("name", "path"),
-    [("endpoint_after", "/signup"), ("endpoint_between", "/signup"), ("endpoint_between", "/link")],
+    [
+        ("endpoint_after", "/signup"),
+        ("endpoint_after", "/decline"),
+        ("endpoint_between", "/signup"),
+        ("endpoint_between", "/link"),
+        ("endpoint_between", "/decline"),
+        ("token_in_url_after", "/signup"),
+        ("token_in_url_after", "/decline"),
+    ],
 )
-@pytest.mark.parametrize("headers", [{"Sec-Fetch-Site": "same-site"}, {"Origin": "https://sister.example"}])
+@pytest.mark.parametrize("headers", FOREIGN)
 def test_forms_of_other_origins_are_refused(product: Product, name: str, path: str, headers: dict[str, str]) -> None:
     data = {"email": "e@f.example", "password": PASSWORD, "registration_id": "any"}
     assert visitor(product(name).app).post(path, data=data, headers=headers).status_code == 403
 
 
+@pytest.mark.parametrize("name", ["endpoint_after", "endpoint_between", "token_in_url_after"])
+@pytest.mark.parametrize("headers", OWN)
+def test_who_is_not_of_that_account_says_so_and_signs_up_without_it(
+    product: Product, marketplace: LocalMarketplace, name: str, headers: dict[str, str]
+) -> None:
+    if name == "endpoint_between":
+        product("endpoint_before")
+        migrate()
+    client = visitor(product(name).app)
+    page = arrive(client, marketplace.issue_token("new-product"))
+    assert page.headers["cache-control"] == "no-store"
+    assert 'action="/decline"' in page.text
+    assert "Not mine" in page.text
+    after = client.post("/decline", data=hidden_fields(page), headers=headers)
+    assert after.url.path == "/signup"
+    assert not hidden_fields(after)
+    assert not client.cookies
+    assert client.post("/signup", data={"email": "a@b.example", "password": PASSWORD}).status_code == 200
+    assert client.post("/decline", data=hidden_fields(page), headers=headers).url.path == "/signup"
+
+
 # The data: rows that the endpoint before has written.
 
 
-def migrate(records: list[dict[str, str]] | None = None) -> str:
+Record = tuple[str, str, str, str]
+COLUMNS = ("customer_identifier", "product_code", "aws_account_id", "license_arn")
+
+
+def migrate(records: list[Record] | None = None, *, columns: tuple[str, ...] = COLUMNS, encoding: str = "utf-8") -> str:
     command = [sys.executable, "-W", "error", str(SOURCES / "endpoint_migration.py")]
     if records is not None:
-        with Path("records.csv").open("w", newline="") as file:
-            table = csv.DictWriter(file, ["customer_identifier", "aws_account_id", "license_arn"])
-            table.writeheader()
-            table.writerows(records)
+        with Path("records.csv").open("w", newline="", encoding=encoding) as file:
+            csv.writer(file).writerows([columns, *records])
         command.append("records.csv")
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    run = subprocess.run(command, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    return run.stdout
 
 
 def change(folder: Path, statement: str, *values: str | None) -> None:
@@ -402,30 +442,127 @@ def test_a_customer_without_a_customer_identifier_signs_up_in_between(
     assert [row["customer_identifier"] for row in new] == [None, None]
 
 
-def test_records_of_aws_fill_what_leaves_no_choice(old_customer: str, folder: Path) -> None:
-    [row] = rows(folder)
-    known = row["customer_identifier"]
-    columns = "(email, customer_identifier, product_code, aws_account_id)"
-    for name in ("two", "none", "twins"):
+@pytest.fixture
+def old_rows(product: Product, folder: Path) -> Callable[..., None]:
+    """Adds a row that the endpoint before has written, or with a key one that the program in between has."""
+    product("endpoint_before")
+    migrate()
+
+    def add(name: str, account: str | None = None, *, code: str = "acmelegacy", key: str | None = None) -> None:
+        columns = "(email, customer_identifier, product_code, aws_account_id, customer_key)"
         change(
-            folder, f"INSERT INTO subscription {columns} VALUES (?, ?, 'acmelegacy', NULL)", f"{name}@b.example", name
+            folder, f"INSERT INTO subscription {columns} VALUES (?, ?, ?, ?, ?)", f"{name}@b", name, code, account, key
         )
-    records = [
-        (known, "1" * 12, "arn:1"),
-        ("two", "2" * 12, "arn:2"),
-        ("two", "2" * 12, "arn:3"),
-        ("none", "3" * 12, ""),
-    ]
-    records += [("twins", "4" * 12, "arn:4"), ("twins", "5" * 12, "arn:4"), ("elsewhere", "6" * 12, "arn:5")]
-    names = ("customer_identifier", "aws_account_id", "license_arn")
-    assert migrate([dict(zip(names, record, strict=True)) for record in records]).startswith("3 rows wait")
-    found = {row["customer_identifier"]: (row["aws_account_id"], row["customer_key"]) for row in rows(folder)}
-    assert found == {
-        known: ("1" * 12, "arn:1"),
-        "two": ("2" * 12, None),
-        "none": ("3" * 12, None),
-        "twins": (None, None),
-    }
+
+    return add
+
+
+def license_of(name: str) -> str:
+    return f"arn:aws:license-manager::111122223333:license:l-{name}"
+
+
+def known_of(folder: Path) -> dict[str, tuple[str | None, str | None]]:
+    return {row["customer_identifier"]: (row["aws_account_id"], row["customer_key"]) for row in rows(folder)}
+
+
+OURS, OTHER, ZERO = "1" * 12, "2" * 12, "012345678901"
+NO_ACCOUNT, NO_LICENSE = "left alone: an AWS account that has not 12 digits", "left alone: a licence that is none"
+
+# Of each customer: the account that is stored, what the records say, what is stored then, and what is told.
+RECORDS: dict[str, tuple[str | None, list[tuple[str, str]], str | None, str | None, str]] = {
+    "empty": (None, [(OURS, license_of("1"))], OURS, license_of("1"), "has its key"),
+    "blank": ("", [(OURS, license_of("2"))], OURS, license_of("2"), "has its key"),
+    "same": (OURS, [(OURS, license_of("3"))], OURS, license_of("3"), "has its key"),
+    "no-account": (OURS, [("", "")], OURS, None, NO_ACCOUNT),
+    "no-zero": (ZERO, [(ZERO.lstrip("0"), license_of("4"))], ZERO, None, NO_ACCOUNT),
+    "no-zero-yet": (None, [(ZERO.lstrip("0"), license_of("5"))], None, None, NO_ACCOUNT),
+    "other-account": (ZERO, [(OURS, license_of("6"))], ZERO, None, "left alone: the row has another AWS account"),
+    "two-accounts": (None, [(OURS, license_of("7")), (OTHER, license_of("7"))], None, None,
+                     "left alone: several AWS accounts"),
+    "no-license": (None, [(OURS, "")], OURS, None, "waits: no licence"),
+    "bad-license": (None, [(OURS, "l-8")], None, None, NO_LICENSE),
+    "one-bad-of-two": (None, [(OURS, license_of("9")), (OURS, "arn:L1")], None, None, NO_LICENSE),
+    "two-licenses": (None, [(OURS, license_of("10")), (OURS, license_of("11"))], OURS, None,
+                     "waits: several licences, of which the customer chooses by coming"),
+    "signed-up-anew": (None, [(OURS, license_of("anew"))], OURS, None,
+                       "waits for you: another row has this licence, as the customer has signed up anew"),
+    "twin": (None, [(OURS, license_of("12"))], None, None, "left alone: a licence of several customers"),
+    "twin-too": (None, [(OTHER, license_of("12"))], None, None, "left alone: a licence of several customers"),
+    "last": (None, [(OTHER, license_of("13"))], OTHER, license_of("13"), "has its key"),
+}  # fmt: skip
+
+
+def test_records_of_aws_fill_what_is_empty_and_leaves_no_choice_and_the_rest_is_told(
+    old_rows: Callable[..., None], folder: Path
+) -> None:
+    old_rows("came-before", OTHER, key=license_of("anew"))
+    records = []
+    for name, (stored, agreements, *_) in RECORDS.items():
+        old_rows(name, stored)
+        records += [(name, "acmelegacy", *agreement) for agreement in agreements]
+    *outcomes, waiting = migrate([*records, ("nobody", "acmelegacy", OURS, "")]).splitlines()
+    found = known_of(folder)
+    assert found.pop("came-before") == (OTHER, license_of("anew"))
+    assert found == {name: (account, key) for name, (_, _, account, key, _) in RECORDS.items()}
+    told = [f"{name} acmelegacy: {outcome}" for name, (*_, outcome) in RECORDS.items()]
+    assert outcomes == [*told, "nobody acmelegacy: no row waits"]
+    assert waiting == f"{len([key for _, key in found.values() if key is None])} rows wait for their customer to come"
+
+
+def test_records_of_one_product_give_no_row_of_another_its_licence(
+    old_rows: Callable[..., None], product: Product, folder: Path, marketplace: LocalMarketplace
+) -> None:
+    old_rows("from-before")
+    client = visitor(product("endpoint_between").app)
+    page = arrive(client, marketplace.issue_token("new-product"))
+    sign_up(client, page, "new@b.example")
+    marketplace.shop_as_another_buyer()
+    token = marketplace.issue_token("new-product")
+    client = visitor(client.app)
+    arrive(client, token)
+    [cookie] = client.cookies.values()
+    customer = decoded(cookie)
+    record = ("from-before", "acmeanalytics", customer["aws_account_id"], customer["license_arn"])
+    assert migrate([record]).startswith("from-before acmeanalytics: no row waits\n")
+    assert known_of(folder)["from-before"] == (None, None)
+    assert sign_up(client, client.get("/signup"), "b@b.example").status_code == 200
+
+
+@pytest.mark.parametrize("keys", [[], ["acmelegacy:222222222222"], [license_of("0"), "acmelegacy:222222222222"]])
+def test_no_licence_becomes_a_key_where_the_answers_of_aws_may_have_none(
+    old_rows: Callable[..., None], folder: Path, keys: list[str]
+) -> None:
+    old_rows("elsewhere", OTHER, code="acmeanalytics", key=license_of("2"))
+    for number, key in enumerate(keys):
+        old_rows(f"came-{number}", OTHER, key=key)
+    old_rows("old")
+    assert "old acmelegacy: waits: it is not proven" in migrate([("old", "acmelegacy", OURS, license_of("1"))])
+    assert known_of(folder)["old"] == (OURS, None)
+
+
+def test_the_licence_of_a_customer_who_signed_up_anew_stops_no_other_record(
+    old_row_of_a_new_product: None, product: Product, folder: Path, marketplace: LocalMarketplace
+) -> None:
+    client = visitor(product("endpoint_between").app)
+    sign_up(client, arrive(client, marketplace.issue_token("new-product")), "anew@b.example")
+    old, anew = rows(folder)
+    record = ("from-before", "acmeanalytics", old["aws_account_id"], anew["customer_key"])
+    told, waiting = migrate([record]).splitlines()
+    assert told.startswith("from-before acmeanalytics: waits for you")
+    assert waiting.startswith("1 rows")
+    assert rows(folder) == [old, anew]
+
+
+def test_records_with_a_byte_order_mark_are_read(old_rows: Callable[..., None], folder: Path) -> None:
+    old_rows("old")
+    migrate([("old", "acmelegacy", OURS, "")], encoding="utf-8-sig")
+    assert known_of(folder) == {"old": (OURS, None)}
+
+
+def test_records_without_a_column_are_told(old_rows: Callable[..., None]) -> None:
+    columns = ("customer_identifier;product_code", "aws_account_id", "license_arn")
+    with pytest.raises(AssertionError, match=r"^records\.csv has no column customer_identifier, product_code\n"):
+        migrate([], columns=columns)
 
 
 # A token in the URL.
@@ -438,35 +575,26 @@ def token_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 class Seen:
-    """What a Chromium showed and sent on its way from the storefront to the signup form."""
+    """What a browser showed and sent on its way from the storefront to the signup form."""
 
-    def __init__(self, url: str, marketplace: LocalMarketplace, storefront: str) -> None:
-        marketplace.registration_url = url + LANDING
-        path = shutil.which("chromium")
-        assert path, "chromium is not on PATH: apt-get install chromium"
-        quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        with (
-            sync_playwright() as playwright,
-            closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])) as chromium,
-        ):
-            page = chromium.new_page()
-            page.goto(storefront.replace("127.0.0.1", "localhost"))
-            with page.expect_request(f"{url}/acme.css") as style:
-                page.locator("#new-product").get_by_role("button", name="Set up your account").click()
-            page.get_by_label("E-mail").fill("a@b.example")
-            self.address = page.url
-            self.referer = style.value.all_headers().get("referer", "")
-            page.get_by_role("button", name="Sign up").click()
-            page.wait_for_load_state()
-            self.answer = page.locator("body").inner_text()
+    def __init__(self, page: Page, storefront: str, url: str) -> None:
+        with page.expect_request(f"{url}/acme.css") as style:
+            set_up_account(page, storefront, "new-product")
+        page.get_by_label("E-mail").fill("a@b.example")
+        self.address = page.url
+        self.referer = style.value.all_headers().get("referer", "")
+        page.get_by_role("button", name="Sign up").click()
+        page.wait_for_load_state()
+        self.answer = page.locator("body").inner_text()
 
 
 @pytest.mark.parametrize(("name", "is_there"), [("token_in_url_before", True), ("token_in_url_after", False)])
 def test_the_token_is_in_address_access_log_and_referer_before(
-    token_folder: Path, served_marketplace: RunningMarketplace, marketplace: LocalMarketplace, name: str, is_there: bool
+    token_folder: Path, page: Page, storefront: str, marketplace: LocalMarketplace, name: str, is_there: bool
 ) -> None:
     with running(f"moving_in/{name}", token_folder) as url:
-        seen = Seen(url, marketplace, served_marketplace.url)
+        marketplace.registration_url = url + LANDING
+        seen = Seen(page, storefront, url)
     log = (token_folder / "stdout").read_text()
     assert len(marketplace.resolve_calls) == 1
     assert seen.answer == "Welcome, a@b.example!"
@@ -531,6 +659,30 @@ def test_an_old_link_goes_on_while_it_lives_where_that_is_asked_for(
     assert "<script>" not in hostile.text
 
 
+@pytest.mark.parametrize("answers_old_links", ["true", "false"])
+def test_below_a_root_path_all_addresses_are_below_it(
+    token_folder: Path, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch, answers_old_links: str
+) -> None:
+    monkeypatch.setenv("ANSWERS_OLD_LINKS", answers_old_links)
+    client = TestClient(program("moving_in/token_in_url_after").app, root_path="/shop")
+    token = marketplace.issue_token("new-product")
+    page = client.get("/shop/signup", params={TOKEN_FIELD: token})
+    if answers_old_links == "true":
+        assert actions(page) == ["/shop/marketplace/register"]
+        page = client.post(actions(page)[0], data=hidden_fields(page))
+        assert f"ending in {marketplace.buyer.account_id[-4:]}" in page.text
+        assert actions(page) == ["/shop/decline"]
+        assert client.post(actions(page)[0], data=hidden_fields(page)).url.path == "/shop/signup"
+    else:
+        assert (page.url.path, page.status_code) == ("/shop/signup/old-link", 200)
+    assert 'href="/shop/acme.css"' in page.text
+    assert client.get("/shop/acme.css").status_code == 200
+
+
+def actions(page: httpx2.Response) -> list[str]:
+    return re.findall('action="([^"]*)"', page.text)
+
+
 # The Lambda function.
 
 LAMBDA = """
@@ -543,13 +695,6 @@ import lambda_app
 handler = lambda_app.Mangum(lambda_app.app) if {has_lifespan} else lambda_app.handler
 for event in sys.stdin:
     print(json.dumps(handler(json.loads(event), None)), flush=True)
-"""
-MOTO = """
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
-input()
 """
 
 
@@ -574,9 +719,12 @@ class Environment:
         answer: dict[str, Any] = json.loads(self._process.stdout.readline())
         return answer
 
-    def ask(self, method: str, path: str, data: dict[str, str] | None = None) -> dict[str, Any]:
-        """By a REST API, as the sample has one."""
-        headers = {"Host": "acme.example", "X-Forwarded-Proto": "https"}
+    def ask(
+        self, method: str, path: str, data: dict[str, str] | None = None, more_headers: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """By a REST API behind CloudFront, as the sample has one."""
+        host = "abcde12345.execute-api.us-east-1.amazonaws.com"
+        headers = {"Host": host, "X-Forwarded-Proto": "https"} | (more_headers or {})
         if data is not None:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
         if self.cookies:
@@ -617,23 +765,6 @@ def environment_of_lambda(*, has_lifespan: bool = False) -> Iterator[Environment
             process.kill()
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """Moto's server, in a process of its own: importing it changes botocore."""
-    environ = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
-    with subprocess.Popen(
-        [sys.executable, "-c", MOTO],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env=environ,
-    ) as process:
-        assert process.stdout
-        yield process.stdout.readline().strip()
-        process.communicate("\n")
-
-
 @pytest.fixture
 def table(moto: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     """The sample's table of subscribers, and the environment variables of the function."""
@@ -641,6 +772,7 @@ def table(moto: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
         "AWS_DEFAULT_REGION": "us-east-1",
         "AWS_ENDPOINT_URL_DYNAMODB": moto,
         "SUBSCRIBERS_TABLE": "AWSMarketplaceSubscribers",
+        "PUBLIC_HOST": "acme.example",
         "MARKETPLACE_HTTPS_ONLY": "true",
     }.items():
         monkeypatch.setenv(name, value)
@@ -651,6 +783,7 @@ def table(moto: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
             AttributeDefinitions=[{"AttributeName": "customerIdentifier", "AttributeType": "S"}],
             KeySchema=[{"AttributeName": "customerIdentifier", "KeyType": "HASH"}],
             BillingMode="PAY_PER_REQUEST",
+            StreamSpecification={"StreamEnabled": True, "StreamViewType": "NEW_AND_OLD_IMAGES"},
         )
         yield dynamodb
         dynamodb.delete_table(TableName="AWSMarketplaceSubscribers")
@@ -673,11 +806,12 @@ def test_in_lambda_a_customer_signs_up_once_and_what_an_event_wrote_stays(
     token = marketplace.issue_token("new-product")
     with environment_of_lambda(has_lifespan=has_lifespan) as function:
         assert function.ask("GET", LANDING)["statusCode"] == 200
-        assert function.ask("GET", "/signup")["statusCode"] == 400
+        assert "In AWS Marketplace, open Manage subscriptions" in function.ask("GET", "/signup")["body"]
         for status in (200, 409):
             answer = function.ask("POST", LANDING, form(token))
             assert (answer["statusCode"], answer["headers"]["location"]) == (303, "/signup")
             page = function.ask("GET", "/signup")
+            assert page["headers"]["cache-control"] == "no-store"
             assert f"ending in {marketplace.buyer.account_id[-4:]}" in page["body"]
             hidden = hidden_fields(httpx2.Response(200, text=page["body"]))
             if status == 200:
@@ -694,9 +828,141 @@ def test_in_lambda_a_customer_signs_up_once_and_what_an_event_wrote_stays(
         assert function.cookies, "what was not linked can still be"
     [item] = items(table)
     assert item["customerIdentifier"] == identity["license_arn"]
-    assert item["customerAwsAccountId"] == marketplace.buyer.account_id
     assert (item["contactEmail"], item["successfully_subscribed"]) == ("a@b.example", True)
     assert len(marketplace.resolve_calls) == 1
+
+
+# What src/register-new-subscriber.js writes: in the sample's version with SNS topics, and in that with EventBridge.
+FORM = {"companyName", "contactPerson", "contactPhone", "contactEmail"}
+OF_SNS = FORM | {"customerIdentifier", "productCode", "customerAWSAccountID", "created"}
+OF_EVENTBRIDGE = FORM | {
+    "customerIdentifier",
+    "productCode",
+    "customerAwsAccountId",
+    "successfully_registered",
+    "updated_at",
+}
+
+
+@pytest.mark.parametrize("has_handlers", [False, True])
+def test_an_item_has_the_attributes_that_the_sample_gives_it(
+    table: Any, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch, has_handlers: bool
+) -> None:
+    monkeypatch.setenv("HAS_SNS_HANDLERS", str(has_handlers).lower())
+    with environment_of_lambda() as function:
+        assert register(function, marketplace.issue_token("legacy-product")) == 200
+    [item] = items(table)
+    assert set(item) == (OF_SNS if has_handlers else OF_EVENTBRIDGE)
+    account = item["customerAWSAccountID" if has_handlers else "customerAwsAccountId"]
+    assert (account, item["productCode"]) == (marketplace.buyer.account_id, "acmelegacy")
+    if has_handlers:
+        assert re.fullmatch("[0-9]{13}", item["created"])
+    else:
+        assert item["successfully_registered"] is True
+        assert re.fullmatch(r"[0-9-]{10}T[0-9:]{8}\.[0-9]{3}Z", item["updated_at"])
+
+
+def register(function: Environment, token: str) -> int:
+    """Come with `token`, send the form, and return the status of the answer."""
+    function.ask("POST", LANDING, form(token))
+    [name] = function.cookies
+    hidden = {"registration_id": name.removeprefix("__Host-marketplace-")}
+    status: int = function.ask("POST", "/signup", PERSON | hidden)["statusCode"]
+    return status
+
+
+@pytest.mark.parametrize("had_handlers", [True, False])
+def test_a_customer_who_is_registered_under_one_key_is_not_registered_under_the_other(
+    table: Any, marketplace: LocalMarketplace, monkeypatch: pytest.MonkeyPatch, had_handlers: bool
+) -> None:
+    token = marketplace.issue_token("legacy-product")
+    monkeypatch.setenv("HAS_SNS_HANDLERS", str(had_handlers).lower())
+    with environment_of_lambda() as function:
+        assert register(function, token) == 200
+    [before] = items(table)
+    monkeypatch.setenv("HAS_SNS_HANDLERS", str(not had_handlers).lower())
+    with environment_of_lambda() as function:
+        assert register(function, token) == 409
+    assert items(table) == [before]
+
+
+def test_an_old_item_that_only_an_event_has_written_keeps_nobody_from_registering(
+    table: Any, marketplace: LocalMarketplace
+) -> None:
+    token = marketplace.issue_token("legacy-product")
+    with environment_of_lambda() as function:
+        function.ask("POST", LANDING, form(token))
+        identifier = decoded(next(iter(function.cookies.values())))["customer_identifier"]
+        old = {"customerIdentifier": {"S": identifier}, "successfully_subscribed": {"BOOL": True}}
+        table.put_item(TableName="AWSMarketplaceSubscribers", Item=old)
+        assert register(function, token) == 200
+    assert {item["customerIdentifier"] for item in items(table)} == {
+        identifier,
+        f"acmelegacy:{marketplace.buyer.account_id}",
+    }
+
+
+@pytest.mark.parametrize(("event_comes_first", "kinds"), [(False, ["INSERT"]), (True, ["INSERT", "MODIFY"])])
+def test_the_stream_tells_that_contact_email_has_appeared_whether_or_not_the_item_is_new(
+    table: Any, moto: str, marketplace: LocalMarketplace, event_comes_first: bool, kinds: list[str]
+) -> None:
+    token = marketplace.issue_token("new-product")
+    with environment_of_lambda() as function:
+        function.ask("POST", LANDING, form(token))
+        if event_comes_first:
+            key = decoded(next(iter(function.cookies.values())))["license_arn"]
+            table.put_item(TableName="AWSMarketplaceSubscribers", Item={"customerIdentifier": {"S": key}})
+        assert register(function, token) == 200
+    records = stream(table, moto)
+    assert [record["eventName"] for record in records] == kinds
+    has_appeared = [
+        "contactEmail" in record["dynamodb"]["NewImage"]
+        and "contactEmail" not in record["dynamodb"].get("OldImage", {})
+        for record in records
+    ]
+    assert has_appeared == [False] * (len(kinds) - 1) + [True]
+
+
+def stream(table: Any, moto: str) -> list[dict[str, Any]]:
+    """The records of the table's stream, as grant-revoke-access-to-product.js gets them."""
+    arn = table.describe_table(TableName="AWSMarketplaceSubscribers")["Table"]["LatestStreamArn"]
+    session = boto3.Session(aws_access_key_id="test", aws_secret_access_key="test", region_name="us-east-1")
+    with closing(session.client("dynamodbstreams", endpoint_url=moto)) as streams:
+        [shard] = streams.describe_stream(StreamArn=arn)["StreamDescription"]["Shards"]
+        iterator = streams.get_shard_iterator(
+            StreamArn=arn, ShardId=shard["ShardId"], ShardIteratorType="TRIM_HORIZON"
+        )["ShardIterator"]
+        records: list[dict[str, Any]] = streams.get_records(ShardIterator=iterator)["Records"]
+        return records
+
+
+def test_in_lambda_forms_of_other_origins_are_refused_whatever_api_gateway_is_called(
+    table: Any, marketplace: LocalMarketplace
+) -> None:
+    with environment_of_lambda() as function:
+        function.ask("POST", LANDING, form(marketplace.issue_token("new-product")))
+        page = function.ask("GET", "/signup")
+        hidden = hidden_fields(httpx2.Response(200, text=page["body"]))
+        for path in ("/signup", "/decline"):
+            for headers in FOREIGN:
+                answer = function.ask("POST", path, PERSON | hidden, headers)
+                assert (answer["statusCode"], "another site" in answer["body"]) == (403, True)
+        assert items(table) == []
+        assert function.ask("POST", "/signup", PERSON | hidden, {"Origin": "https://acme.example"})["statusCode"] == 200
+
+
+def test_in_lambda_who_is_not_of_that_account_says_so(table: Any, marketplace: LocalMarketplace) -> None:
+    with environment_of_lambda() as function:
+        function.ask("POST", LANDING, form(marketplace.issue_token("new-product")))
+        page = function.ask("GET", "/signup")
+        assert page["headers"]["content-security-policy"] == "frame-ancestors 'none'"
+        assert '<form method="post" action="decline">' in page["body"], "there may be a stage in front of it"
+        hidden = hidden_fields(httpx2.Response(200, text=page["body"]))
+        for _ in range(2):
+            answer = function.ask("POST", "/decline", hidden, {"Sec-Fetch-Site": "same-origin"})
+            assert "We have forgotten" in answer["body"]
+            assert not function.cookies
+    assert items(table) == []
 
 
 @pytest.mark.parametrize("has_handlers", [False, True])

@@ -1,8 +1,7 @@
 import json
 import re
-import sqlite3
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,13 +20,19 @@ from starlette.testclient import TestClient
 
 from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings, get_registration
 from starlette_marketplace.local import LocalMarketplace
-from tests.docs.programs import ROOT, program, running
+from tests.docs.programs import ROOT, program, running, stored
 from tests.example_app.browser import hidden_fields
 from tests.hosts import LANDING, form
 
 SEVERAL = (ROOT / "docs/several-products.md").read_text()
 GOING_LIVE = (ROOT / "docs/going-live.md").read_text()
 OWN_KEY = "o" * 32
+FOREIGN = [
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Origin": "https://blog.shop.example"},
+    {"Origin": "null"},
+]
 
 # Several products and accounts
 
@@ -47,11 +52,6 @@ def shops(
         own = {"http://localhost:8001": url}.get(value, value)
         monkeypatch.setenv(name, name.lower().ljust(32) if value.startswith("$(") else own)
     return program("several_products")
-
-
-def accounts_of(database: str, columns: str = "*") -> list[tuple[str, ...]]:
-    with closing(sqlite3.connect(database)) as connection:
-        return connection.execute(f"SELECT {columns} FROM account").fetchall()
 
 
 def arrive(client: TestClient, shop: str, token: str) -> Any:
@@ -78,7 +78,7 @@ def test_each_product_has_its_signup_page_and_legacy_and_new_ones_are_kept_side_
         shown = arrive(client, "/acme", marketplace.issue_token("legacy-product"))
         again = client.post(shown.url.path, data={"email": "c@d.example"} | hidden_fields(shown))
         assert again.status_code == 409
-    rows = accounts_of("signups.db", "plan, customer_key")
+    rows = stored("signups.db", "plan, customer_key")
     assert [plan for plan, _ in rows] == list(arrivals.values())
     keys = [key for _, key in rows]
     assert keys[2] == f"acmelegacy:{marketplace.buyer.account_id}"
@@ -106,7 +106,7 @@ def test_a_customer_of_one_product_gets_no_other_by_posting_to_its_page(
         for page in ("/acme/signup/analytics", "/borealis/signup/forecast"):
             answer = client.post(page, data={"email": "a@b.example"} | hidden_fields(reports))
             assert answer.status_code == 400
-    assert accounts_of("signups.db") == []
+    assert stored("signups.db") == []
 
 
 def test_each_page_shows_the_registration_of_its_own_product_in_any_order_of_arrival(
@@ -132,6 +132,19 @@ def test_a_product_of_the_other_account_is_refused(shops: ModuleType, marketplac
         assert arrive(client, "/acme", marketplace.issue_token("wrong-product")).status_code == 403
         assert arrive(client, "/borealis", marketplace.issue_token("new-product")).status_code == 403
         assert not client.cookies
+
+
+@pytest.mark.parametrize("headers", FOREIGN)
+def test_forms_of_other_sites_are_refused_by_the_shops(
+    headers: dict[str, str], shops: ModuleType, marketplace: LocalMarketplace
+) -> None:
+    with TestClient(shops.app) as client:
+        page = arrive(client, "/acme", marketplace.issue_token("new-product"))
+        assert page.headers["cache-control"] == "no-store"
+        fields = {"email": "a@b.example"} | hidden_fields(page)
+        assert client.post(page.url.path, data=fields, headers=headers).status_code == 403
+        assert stored("signups.db") == []
+        assert client.post(page.url.path, data=fields, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
 
 
 def test_each_account_is_called_with_credentials_of_its_own(shops: ModuleType, marketplace: LocalMarketplace) -> None:
@@ -289,6 +302,7 @@ def test_the_program_for_production_signs_up_each_customer_once(
         assert [cookie.name[:19] for cookie in live.cookies.jar] == ["__Host-marketplace-"]
         answer = live.post("/signup", data={"email": "a@b.example"} | hidden_fields(page))
         assert answer.status_code == status
+        assert (status == 200) or "<p>This AWS Marketplace subscription has an account already" in answer.text
         assert bool(live.cookies) == (status == 409), "what was not linked can still be linked otherwise"
     gone = live.post("/signup", data={"email": "a@b.example", "registration_id": "gone"})
     assert gone.status_code == 400
@@ -312,15 +326,7 @@ def test_a_buyer_can_decline_a_subscription_of_somebody_else(live: TestClient, m
     assert live.post("/decline", data={"registration_id": "gone"}).status_code == 200
 
 
-@pytest.mark.parametrize(
-    "headers",
-    [
-        {"Sec-Fetch-Site": "same-site"},
-        {"Sec-Fetch-Site": "cross-site"},
-        {"Origin": "https://blog.shop.example"},
-        {"Origin": "null"},
-    ],
-)
+@pytest.mark.parametrize("headers", FOREIGN)
 def test_forms_of_other_sites_are_refused_and_that_of_aws_marketplace_is_not(
     headers: dict[str, str], live: TestClient, marketplace: LocalMarketplace
 ) -> None:

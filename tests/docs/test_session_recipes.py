@@ -6,13 +6,11 @@ Sites in the browser tests: the marketplace on localhost, a seller on acme.local
 
 import json
 import re
-import shutil
-import sqlite3
 from base64 import b64encode
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
-from html import escape, unescape
+from html import escape
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,8 +18,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI
 from itsdangerous import TimestampSigner
-from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import BrowserContext, Page, Route, expect, sync_playwright
+from playwright.sync_api import BrowserContext, Page, Route, expect
 from starlette.applications import Starlette
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection, Request
@@ -38,7 +35,9 @@ from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.session import RegistrationSession
 from starlette_marketplace.testing import add_registration, make_customer
-from tests.docs.programs import ROOT, program
+from tests.docs.programs import ROOT, program, stored
+from tests.example_app import steps
+from tests.example_app.browser import forget, hidden_fields
 from tests.example_app.wiretap import Wiretap
 from tests.hosts import LANDING, form
 from tests.servers import serve
@@ -60,8 +59,7 @@ def folder(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def rows(columns: str = "email, customer_key") -> list[tuple[str | None, ...]]:
     [file] = Path().glob("*.db")
-    with closing(sqlite3.connect(file)) as db:
-        return db.execute(f"SELECT {columns} FROM account ORDER BY rowid").fetchall()
+    return stored(file, columns)
 
 
 def registration_cookies(client: TestClient) -> set[str]:
@@ -71,48 +69,9 @@ def registration_cookies(client: TestClient) -> set[str]:
 # A real browser
 
 
-@pytest.fixture(scope="module")
-def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not on PATH: apt-get install chromium")
-    # Debian's Chromium takes no cookie from a third party, whatever it says of SameSite: many other browsers do.
-    profile = tmp_path_factory.mktemp("chromium")
-    (profile / "Default").mkdir()
-    (profile / "Default" / "Preferences").write_text('{"profile": {"cookie_controls_mode": 0}}')
-    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    expect.set_options(timeout=30_000)
-    with (
-        sync_playwright() as playwright,
-        closing(
-            playwright.chromium.launch_persistent_context(profile, executable_path=path, args=["--no-sandbox", *quiet])
-        ) as context,
-    ):
-        assert context.browser is not None
-        yield context.browser
-
-
-@pytest.fixture
-def context(chromium: Chromium) -> Iterator[BrowserContext]:
-    with closing(chromium.new_context()) as context:
-        context.set_default_timeout(30_000)
-        yield context
-
-
-@pytest.fixture
-def page(context: BrowserContext) -> Page:
-    return context.new_page()
-
-
-@pytest.fixture
-def storefront(running_marketplace: tuple[LocalMarketplace, str], marketplace: LocalMarketplace) -> str:
-    return running_marketplace[1].replace("127.0.0.1", "localhost")
-
-
 def set_up_account(page: Page, storefront: str, marketplace: LocalMarketplace, app_url: str) -> None:
     marketplace.registration_url = f"{app_url}{LANDING}"
-    page.goto(storefront)
-    page.locator("#new-product").get_by_role("button", name="Set up your account").click()
+    steps.set_up_account(page, storefront, "new-product")
 
 
 def cookies_of(context: BrowserContext) -> dict[str, str]:
@@ -426,19 +385,6 @@ def own() -> Iterator[TestClient]:
         yield client
 
 
-def hidden_id(page: str) -> str:
-    found = re.search('name="registration_id" value="([^"]*)"', page)
-    assert found, page
-    return unescape(found[1])
-
-
-def forget_registrations(client: TestClient) -> None:
-    """What a browser does when `session_max_age` has passed."""
-    for cookie in list(client.cookies.jar):
-        if cookie.name.startswith("marketplace-"):
-            client.cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
-
-
 def session_cookie(registration: Registration, **changes: object) -> str:
     """A session cookie as the program writes it, its copy of the registration with `changes`."""
     entry = {"registration": registration.to_dict() | changes, "answers": {}}
@@ -448,12 +394,12 @@ def session_cookie(registration: Registration, **changes: object) -> str:
 
 def test_a_signup_over_several_pages_outlives_the_cookie(own: TestClient) -> None:
     registration = add_registration(own)
-    first = own.get("/signup").text
-    assert f"AWS account ending in {registration.customer.aws_account_id[-4:]}" in first
-    forget_registrations(own)
-    second = own.post("/signup/company", data={"company": "A & B", "registration_id": hidden_id(first)}).text
+    first = own.get("/signup")
+    assert f"AWS account ending in {registration.customer.aws_account_id[-4:]}" in first.text
+    forget(own.cookies, "marketplace-")
+    second = own.post("/signup/company", data={"company": "A & B"} | hidden_fields(first))
     assert 'value="A &amp; B"' in own.get("/signup").text, "who comes back finds the answers"
-    done = own.post("/signup/finish", data={"email": "a@b.example", "registration_id": hidden_id(second)})
+    done = own.post("/signup/finish", data={"email": "a@b.example"} | hidden_fields(second))
     assert "Logged in as a@b.example" in done.text
     assert rows("email, company, customer_key") == [("a@b.example", "A & B", registration.customer.key)]
     assert "To begin" in own.get("/signup").text, "neither the copy nor the cookie is left"
@@ -468,7 +414,7 @@ def test_when_signup_is_done_the_cookie_is_gone_as_well_as_the_copy(own: TestCli
         own.post(f"/signup/{path}", data=answer | {"registration_id": done.id})
     assert registration_cookies(own) == {f"marketplace-{other.id}"}
     assert [key for _, key in rows()] == [done.customer.key]
-    assert hidden_id(own.get("/signup").text) == other.id, "the other one is still in its own cookie"
+    assert hidden_fields(own.get("/signup"))["registration_id"] == other.id, "the other one is still in its own cookie"
 
 
 def test_a_signup_over_several_pages_keeps_to_what_each_form_showed(own: TestClient) -> None:

@@ -1,30 +1,36 @@
+import os
 import re
-import shutil
+import shlex
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import httpx2
 import pytest
-from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect, sync_playwright
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from playwright.sync_api import Page, expect
 
 from starlette_marketplace.local import LocalMarketplace
-from tests.docs.programs import ROOT, program, running
+from tests.docs.programs import ROOT, program
 from tests.example_app.browser import Browser, hidden_fields, typed_fields
-from tests.example_app.steps import cookie_names, session_cookie, set_up_account
+from tests.example_app.steps import PASSWORD, cookie_names, session_cookie, set_up_account
+from tests.example_app.steps import log_in as fill_in_login
 from tests.example_app.third_site import self_submitting_form, serve_third_site
 from tests.example_app.wiretap import Wiretap
+from tests.hosts import LANDING, form
 from tests.servers import serve
 
-PASSWORD = "correct horse"
 ANN, BOB, EVE = "ann@acme.example", "bob@acme.example", "eve@acme.example"
 RECIPES = ["new_customer", "existing_customer", "several_users", "templates"]
+PAGES = [*sorted((ROOT / "docs/recipes").glob("*.md")), ROOT / "docs/registration-session.md"]
 
 
 @dataclass(frozen=True)
@@ -89,17 +95,104 @@ def where(response: httpx2.Response) -> tuple[int, str | None]:
     return response.status_code, response.headers.get("location")
 
 
-# All of them
+# The commands of the pages
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_a_recipe_runs_as_its_page_says(
-    name: str, environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+HIDING = """
+import sys
+
+class Hiding:
+    @staticmethod
+    def find_spec(name, path=None, target=None):
+        if name.partition(".")[0] in {hidden}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Hiding)
+"""
+
+
+def brought_by(requirements: list[str]) -> set[str]:
+    """The names of the distributions that pip would install into an empty environment, in the checkout."""
+    todo = [Requirement(re.sub(r"^\.(?=\[|$)", "starlette-marketplace", each)) for each in requirements]
+    seen: set[tuple[str, str]] = set()
+    while todo:
+        requirement = todo.pop()
+        name = canonicalize_name(requirement.name)
+        for extra in {"", *requirement.extras} - {extra for known, extra in seen if known == name}:
+            seen.add((name, extra))
+            needed = map(Requirement, requires(name) or [])
+            todo += [each for each in needed if each.marker is None or each.marker.evaluate({"extra": extra})]
+    return {name for name, _ in seen}
+
+
+@contextmanager
+def followed(page: Path, folder: Path) -> Iterator[str]:
+    """Do what the page says in a checkout, with nothing to import but what it installs; yield the program's URL.
+
+    Of the environment there are the settings of the start page, and what the page exports.
+    """
+    blocks = re.findall(r"^```sh\n(.+?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    [(install, commands)] = [block.split("\n", 1) for block in blocks if "uvicorn " in block]
+    pip, verb, *requirements = shlex.split(install)
+    assert (pip, verb) == ("pip", "install")
+    assert commands.count("\nuvicorn --app-dir docs/src") + commands.startswith("uvicorn --app-dir docs/src") == 1
+
+    brought = brought_by(requirements)
+    there = packages_distributions().items()
+    hidden = {module for module, names in there if not brought & {canonicalize_name(name) for name in names}}
+    (folder / "sitecustomize.py").write_text(HIDING.format(hidden=hidden))
+    (folder / "docs").symlink_to(ROOT / "docs")
+    environment = {name: value for name, value in os.environ.items() if name.startswith(("AWS_", "MARKETPLACE_"))}
+    environment |= {
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHONPATH": str(folder),
+        "PYTHONWARNINGS": "error,ignore:Can not control echo",  # getpass has no terminal here
+    }
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        process = subprocess.Popen(
+            ["bash", "-euc", commands.replace("uvicorn ", f"exec uvicorn --fd {listener.fileno()} ")],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            text=True,
+            pass_fds=[listener.fileno()],
+            start_new_session=True,
+        )
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    try:
+        assert process.stdin
+        process.stdin.write(PASSWORD + "\n")
+        process.stdin.close()
+        yield url
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.mark.parametrize("page", PAGES, ids=[page.stem for page in PAGES])
+def test_who_follows_a_page_has_its_program_running(
+    page: Path, environment: None, marketplace: LocalMarketplace, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("SESSION_SECRET", "s" * 32)
-    with running(f"recipes/{name}", tmp_path) as url, httpx2.Client(base_url=url, timeout=60) as buyer:
-        assert buyer.get("/", follow_redirects=True).status_code == 200
-        assert buyer.get("/marketplace/register").status_code == 200
+    with (
+        followed(page, tmp_path) as url,
+        httpx2.Client(base_url=url, timeout=60, follow_redirects=True) as buyer,
+    ):
+        shown = buyer.post(LANDING, data=form(marketplace.issue_token("new-product")))
+        assert shown.status_code == 200
+        assert shown.history[0].status_code == 303
+        assert [cookie.secure for cookie in buyer.cookies.jar] in ([False], [False, False]), "on a laptop"
+
+
+def test_the_programs_of_the_pages_refuse_foreign_posts_in_the_same_words() -> None:
+    files = [*(ROOT / "docs/src/recipes").glob("*.py"), ROOT / "docs/src/registration_session.py"]
+    # One is an API that has a second origin, the other one is Starlette's and has no dependencies.
+    files = [file for file in files if file.stem not in {"single_page_app", "templates"}]
+    found = [re.findall(r"^def refuse_\w+\(.+?\n\n", file.read_text(), re.MULTILINE | re.DOTALL) for file in files]
+    assert len(found) == 8
+    assert len({body for [body] in found}) == 1
+
+
+# Several recipes
 
 
 @pytest.mark.parametrize("name", RECIPES)
@@ -406,41 +499,10 @@ def test_only_what_a_tab_has_shown_is_linked_and_only_to_whom_it_has_shown(
 # An existing customer in a real browser, between two sites: the marketplace on localhost, the app on 127.0.0.1
 
 
-# Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not on PATH: apt-get install chromium")
-    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    expect.set_options(timeout=30_000)
-    with (
-        sync_playwright() as playwright,
-        closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])) as browser,
-    ):
-        yield browser
-
-
 @pytest.fixture
-def page(chromium: Chromium) -> Iterator[Page]:
-    with closing(chromium.new_context()) as context:
-        context.set_default_timeout(30_000)
-        yield context.new_page()
-
-
-@pytest.fixture
-def storefront(
-    running_marketplace: tuple[LocalMarketplace, str], marketplace: LocalMarketplace, existing: Recipe
-) -> str:
-    _, url = running_marketplace
+def storefront(storefront: str, marketplace: LocalMarketplace, existing: Recipe) -> str:
     marketplace.registration_url = f"{existing.url}/marketplace/register"
-    return url.replace("127.0.0.1", "localhost")
-
-
-def fill_in_login(page: Page, email: str) -> None:
-    page.get_by_label("E-mail").fill(email)
-    page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name="Log in").click()
+    return storefront
 
 
 def test_a_user_who_is_logged_in_clicks_is_asked_and_links(

@@ -4,11 +4,11 @@ import os
 import re
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import pytest
 from playwright.sync_api import expect
 
 from starlette_marketplace.local import SCENARIOS
@@ -17,17 +17,17 @@ from tests.docs.programs import ROOT
 from tests.example_app.steps import set_up_account
 
 PAGE = (ROOT / "docs/start.md").read_text()
-_, OPEN, START = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+INSTALL, OPEN, START = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 @contextmanager
 def shell(script: str, folder: Path, *, announces: str, listener: socket.socket | None = None) -> Iterator[str]:
-    """Run `script` in bash, and yield the word after `announces` in what it says."""
+    """Run `script` in bash, with no variables of ours, and yield the word after `announces` in what it says."""
     fds = () if listener is None else (listener.fileno(),)
     with subprocess.Popen(
         ["bash", "-euc", script],
         cwd=folder,
-        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"},
+        env={"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -42,28 +42,49 @@ def shell(script: str, folder: Path, *, announces: str, listener: socket.socket 
             process.terminate()
 
 
-def test_who_follows_the_page_signs_up_once_and_sees_what_becomes_of_an_expired_link(tmp_path: Path) -> None:
-    (tmp_path / "start.py").write_text((ROOT / "docs/src/start.py").read_text())
-    (tmp_path / "profile").mkdir()
-    activate, start = START.split("\n", 1)
-    assert activate == ". .venv/bin/activate"
-    assert OPEN.count("starlette-marketplace local\n") == start.count("uvicorn start:app\n") == 1
-    assert start.count("http://localhost:8001") == 1
+@pytest.fixture(scope="module")
+def acme(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the page, with an environment of its own that has what the page installs and no more."""
+    assert INSTALL.startswith("mkdir acme && cd acme\n")
+    assert INSTALL.count('"$HOME/starlette-marketplace[local]"') == 1
+    folder = tmp_path_factory.mktemp("home")
+    installed = subprocess.run(
+        ["bash", "-euc", INSTALL.replace("$HOME/starlette-marketplace", str(ROOT))],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert installed.returncode == 0, installed.stdout
+    (folder / "acme/start.py").write_text((ROOT / "docs/src/start.py").read_text())
+    return folder / "acme"
+
+
+def test_who_follows_the_page_signs_up_once_and_sees_what_becomes_of_an_expired_link(
+    acme: Path, tmp_path: Path
+) -> None:
+    activate = ". .venv/bin/activate\n"
+    assert activate in INSTALL.replace(" && ", "\n")
+    assert START.startswith(activate)
+    assert OPEN.count("starlette-marketplace local\n") == START.count("uvicorn start:app\n") == 1
+    assert START.count("http://localhost:8001") == 1
     with ExitStack() as stack:
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0)))
         app_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         marketplace = stack.enter_context(
             shell(
-                OPEN.replace(
+                activate
+                + OPEN.replace(
                     "starlette-marketplace local", f"exec starlette-marketplace local --port 0 --app {app_url}"
                 ),
-                tmp_path,
+                acme,
                 announces="is open: ",
             )
         )
-        start = start.replace("http://localhost:8001", marketplace)
+        start = START.replace("http://localhost:8001", marketplace)
         start = start.replace("uvicorn start:app", f"exec uvicorn start:app --fd {listener.fileno()}")
-        stack.enter_context(shell(start, tmp_path, announces="Uvicorn running on ", listener=listener))
+        stack.enter_context(shell(start, acme, announces="Uvicorn running on ", listener=listener))
         page = stack.enter_context(open_chromium(tmp_path / "profile")).new_page()
 
         for answer in ("Welcome, ada@buyer.example!", "This AWS Marketplace subscription has an account already"):

@@ -1,7 +1,7 @@
 """Reproductions of why a registration fails: the reasons in the log, and the pages that buyers see."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
@@ -132,6 +132,14 @@ def silence(scene: Scene) -> Iterator[Network]:
         network.mend()
 
 
+def failure_in_silence(scene: Scene, come: Callable[[Network], Awaitable[httpx2.Response]]) -> Failure:
+    """The one failure of several buyers who come while AWS answers none."""
+    with silence(scene) as network:
+        answer = anyio.run(come, network)
+    scene.log.records[:] = [record for record in scene.log.records if record.levelname == "WARNING"]
+    return scene.failure(answer)
+
+
 def past_the_deadline(scene: Scene) -> Failure:
     with silence(scene) as network:
         return scene.register(endpoint_url=network.url, read_timeout=60, deadline=0.1)
@@ -145,10 +153,7 @@ def too_many(scene: Scene) -> Failure:
             network.mend()
             return answers[0]
 
-    with silence(scene) as network:
-        answer = anyio.run(come, network)
-    scene.log.records[:] = [record for record in scene.log.records if record.levelname == "WARNING"]
-    return scene.failure(answer)
+    return failure_in_silence(scene, come)
 
 
 def shutting_down(scene: Scene) -> Failure:
@@ -166,10 +171,7 @@ def shutting_down(scene: Scene) -> Failure:
             [answer] = [answer for answer in answers if answer.status_code == 503]
             return answer
 
-    with silence(scene) as network:
-        answer = anyio.run(come, network)
-    scene.log.records[:] = [record for record in scene.log.records if record.levelname == "WARNING"]
-    return scene.failure(answer)
+    return failure_in_silence(scene, come)
 
 
 def without_a_thread(scene: Scene) -> Failure:

@@ -1,10 +1,9 @@
 """What the reproductions of docs/troubleshooting.md have in common: the page itself, and where things go wrong."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass, replace
 from html import unescape
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any, TypeVar
 
 import httpx2
 import pytest
-from playwright.sync_api import BrowserContext, sync_playwright
+from playwright.sync_api import BrowserContext
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp
 
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
+from tests.chromium import open_chromium
 from tests.docs.programs import ROOT
 from tests.hosts import LANDING, form, starlette_middleware
 from tests.network import Network
@@ -184,29 +184,9 @@ class ChromiumThread:
             return ended.result()
 
     def _visit(self, visit: Callable[[BrowserContext], R]) -> R:
-        with self._context() as context:
-            return visit(context)
-
-    @contextmanager
-    def _context(self) -> Iterator[BrowserContext]:
-        path = shutil.which("chromium")
-        if path is None:
-            pytest.skip("chromium is not on PATH: apt-get install chromium")
-        default = self._profile / "Default"
-        default.mkdir(parents=True)
-        setting = 1 if self._cookies else 2
-        (default / "Preferences").write_text(
-            f'{{"profile": {{"default_content_setting_values": {{"cookies": {setting}}}}}}}'
-        )
-        quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
         names = "--host-resolver-rules=MAP *.example 127.0.0.1"
         with (
-            sync_playwright() as playwright,
-            closing(
-                playwright.chromium.launch_persistent_context(
-                    self._profile, executable_path=path, args=["--no-sandbox", names, *quiet]
-                )
-            ) as context,
+            open_chromium(self._profile, takes_cookies=self._cookies, arguments=[names]) as chromium,
+            closing(chromium.new_context()) as context,
         ):
-            context.set_default_timeout(30_000)
-            yield context
+            return visit(context)

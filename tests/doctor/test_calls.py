@@ -1,7 +1,4 @@
-import os
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -61,29 +58,6 @@ FAULTS = {
         {"MARKETPLACE_ROLE_ARN": ROLE},
     ),
 }
-MOTO = """
-from moto.server import ThreadedMotoServer
-server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-server.start()
-print("http://{}:{}".format(*server.get_host_and_port()), flush=True)
-input()
-"""
-
-
-@pytest.fixture(scope="module")
-def moto() -> Iterator[str]:
-    """Moto's server, in a process of its own: importing it changes botocore."""
-    with subprocess.Popen(
-        [sys.executable, "-c", MOTO],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")},
-    ) as process:
-        assert process.stdout
-        yield process.stdout.readline().strip()
-        process.communicate("\n")
 
 
 @pytest.fixture(params=["local", "moto"])

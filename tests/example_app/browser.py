@@ -46,9 +46,14 @@ class Browser:
 
     def forget_registrations(self) -> None:
         """What the browser does when an hour has passed."""
-        for cookie in list(self._client.cookies.jar):
-            if cookie.name.startswith("marketplace-"):
-                self._client.cookies.delete(cookie.name)
+        forget(self._client.cookies, "marketplace-")
+
+
+def forget(cookies: httpx2.Cookies, prefix: str) -> None:
+    """What a browser does with cookies whose time is over."""
+    for cookie in list(cookies.jar):
+        if cookie.name.startswith(prefix):
+            cookies.jar.clear(cookie.domain, cookie.path, cookie.name)
 
 
 def hidden_fields(page: httpx2.Response) -> dict[str, str]:
@@ -73,4 +78,4 @@ class _Inputs(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == "input":
             values = {name: value or "" for name, value in attrs}
-            self.found.append((values["name"], values["type"], values.get("value", "")))
+            self.found.append((values["name"], values.get("type", "text"), values.get("value", "")))

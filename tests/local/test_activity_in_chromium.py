@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from contextlib import closing
 
 import pytest
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from starlette.responses import HTMLResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_marketplace.local import LocalMarketplace
+from tests.chromium import open_chromium
 from tests.local.clients import Aws
 from tests.servers import serve
-
-PATIENCE = 30_000  # milliseconds
 
 
 # Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.
 @pytest.fixture(scope="module")
-def chromium() -> Iterator[Chromium]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("chromium is not on PATH: apt-get install chromium")
-    quiet = ["--disable-quic", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    with (
-        sync_playwright() as playwright,
-        closing(playwright.chromium.launch(executable_path=path, args=["--no-sandbox", *quiet])) as browser,
-    ):
-        expect.set_options(timeout=PATIENCE)
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    with open_chromium(tmp_path_factory.mktemp("chromium")) as browser:
         yield browser
 
 
@@ -39,7 +29,6 @@ def page(chromium: Chromium) -> Iterator[Page]:
     """A browser with JavaScript on, whose complaints, such as of the Content-Security-Policy, fail the test."""
     complaints: list[str] = []
     with closing(chromium.new_context()) as context:
-        context.set_default_timeout(PATIENCE)
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
@@ -51,7 +40,6 @@ def page(chromium: Chromium) -> Iterator[Page]:
 def paper(chromium: Chromium) -> Iterator[Page]:
     """A browser with JavaScript off."""
     with closing(chromium.new_context(java_script_enabled=False)) as context:
-        context.set_default_timeout(PATIENCE)
         yield context.new_page()
 
 

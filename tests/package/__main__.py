@@ -31,10 +31,8 @@ NOT_CORE = {
     "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
     "test_overload.py": "loads the machine",
     "test_pytest_plugin.py": "runs pytest in a dozen projects; installed.py sees that the plugin is found",
-    "test_redis.py": "wants a redis-server",
     "test_secrets.py": "looks for secrets in what we write, and not at what we depend on",
     "test_soak.py": "loads the machine",
-    "test_workers.py": "wants a redis-server",
 }
 # The first FastAPI that allows Starlette 1.0.
 OLDEST_FASTAPI = "fastapi==0.133.0"
