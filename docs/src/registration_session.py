@@ -13,13 +13,16 @@ with closing(sqlite3.connect("registration_session.db")) as db:
     db.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
 
-def refuse_other_origins(request: Request) -> None:
-    """Refuse the forms of a sister site, such as another subdomain: the buyer's cookies come along with them."""
-    if request.method == "POST" and urlsplit(request.headers.get("Origin", "")).netloc != request.headers.get("Host"):
-        raise HTTPException(403, "This form was sent from another site.")
+def refuse_foreign_posts(request: Request) -> None:
+    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if site is None and origin is not None:  # an older browser, or plain http
+        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
+    if request.method == "POST" and site not in {"same-origin", "none", None}:
+        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
-app = FastAPI(dependencies=[Depends(refuse_other_origins)])
+app = FastAPI(dependencies=[Depends(refuse_foreign_posts)])
 marketplace = Marketplace()  # settings from the environment
 app.add_middleware(MarketplaceMiddleware, marketplace=marketplace)
 

@@ -447,8 +447,10 @@ def test_a_subscription_belongs_to_one_user(
 def test_a_subject_of_another_issuer_is_somebody_else(
     hank: Visitor, hosted: Site, marketplace: LocalMarketplace
 ) -> None:
-    home = hank.post("/link", hank.log_in(hank.arrive(marketplace), "hank"))
-    assert "Linked: " in home.text
+    question = hank.log_in(hank.arrive(marketplace), "hank")
+    answer = hank.post("/link", question, issuer="https://other.example")
+    assert (answer.status_code, hosted.linked) == (409, [])
+    assert "Linked: " in hank.post("/link", question).text
     with closing(sqlite3.connect(hosted.database)) as database, database:
         database.execute("UPDATE subscription SET issuer = 'https://other.example'")
     assert "Linked: " not in hank.get("/").text
@@ -521,6 +523,22 @@ def test_the_same_number_with_two_providers_is_two_people(social: Site, visit: V
         assert home.url.path == "/"
         assert provider.people[name].email in home.text
     assert social.rows("login", "account_id", "provider", "subject") == [(1, "google", "7"), (2, "github", "7")]
+
+
+def test_what_was_asked_of_one_provider_is_not_confirmed_for_the_same_number_with_another(
+    social: Site, visit: Visit, provider: Provider, marketplace: LocalMarketplace
+) -> None:
+    for person in provider.people.values():
+        person.subject = "7"
+    hank = visit(social)
+    question = hank.log_in(hank.arrive(marketplace), "hank", "/login/google")
+    hank.forget("session")
+    hank.forget("sso")
+    assert "bill@initech.example" in hank.log_in(hank.get("/signup"), "bill", "/login/github").text
+    answer = hank.post("/confirm", question)
+    assert answer.status_code == 409
+    assert "You have logged in as somebody else since" in answer.text
+    assert social.rows("account", "email") == social.linked == []
 
 
 def test_an_account_is_not_found_by_its_address(

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from itsdangerous import TimestampSigner
 from playwright.sync_api import BrowserContext, Page, Route, expect
 from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import HTTPConnection, Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
@@ -27,7 +28,7 @@ from starlette.routing import Mount, WebSocketRoute
 from starlette.routing import Route as HttpRoute
 from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette.websockets import WebSocket
 
 from starlette_marketplace import MarketplaceMiddleware, MarketplaceSettings, Registration, get_registration
@@ -45,6 +46,8 @@ from tests.servers import serve
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text() for name in ("registration-session", "recipes/own-session")}
 FRONT_END = ROOT / "docs/src/recipes/single_page_app"
 HOME = {"Origin": "http://testserver"}
+# What browsers say of the forms of a sister site: as older ones and plain http have it, and as others do.
+FOREIGN = [{"Origin": "http://evil.testserver"}, {"Origin": "null"}, HOME | {"Sec-Fetch-Site": "same-site"}]
 SESSION_SECRET = "s" * 32
 
 
@@ -209,12 +212,12 @@ def test_the_api_says_whether_a_registration_is_over_or_taken(spa: TestClient) -
     assert len(rows()) == 1
 
 
-@pytest.mark.parametrize("origin", ["http://evil.testserver", "http://testserver:8080", "null", ""])
-def test_the_api_takes_orders_from_its_own_front_end_only(spa: TestClient, origin: str) -> None:
+@pytest.mark.parametrize("headers", [*FOREIGN, {"Origin": "http://testserver:8080"}, {"Origin": ""}])
+def test_the_api_takes_orders_from_its_own_front_end_only(spa: TestClient, headers: dict[str, str]) -> None:
     registration = add_registration(spa)
     signup = {"email": "a@b.example", "registration_id": registration.id}
-    assert spa.post("/api/signup", json=signup, headers={"Origin": origin}).status_code == 403
-    assert spa.delete(f"/api/registrations/{registration.id}", headers={"Origin": origin}).status_code == 403
+    assert spa.post("/api/signup", json=signup, headers=headers).status_code == 403
+    assert spa.delete(f"/api/registrations/{registration.id}", headers=headers).status_code == 403
     assert rows() == []
     assert registration_cookies(spa)
 
@@ -499,12 +502,30 @@ def test_a_copy_ends_by_the_hosts_own_rule_and_not_with_its_session(own: TestCli
     assert use(hints=None) == 400, "written by a version that says it differently"
 
 
+def test_a_copy_ends_with_the_secret_of_the_session_and_not_with_what_ends_the_cookie(
+    own: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registration = add_registration(own)
+    own.get("/signup")
+    answer = {"company": "Acme", "registration_id": registration.id}
+    for name, value, status in (
+        ("MARKETPLACE_SECRET_KEY", NEW, 200),
+        ("MARKETPLACE_PRODUCT_CODES", "another", 200),
+        ("SESSION_SECRET", NEW, 400),
+    ):
+        monkeypatch.setenv(name, value)
+        with TestClient(program("recipes/own_session").app, headers=HOME) as restarted:
+            restarted.cookies.set("session", own.cookies["session"])
+            assert restarted.post("/signup/company", data=answer).status_code == status
+
+
 def test_the_forms_of_the_own_session_are_no_sister_sites(own: TestClient) -> None:
     registration = add_registration(own)
     own.get("/signup")
     for path in ("/signup/company", "/signup/finish", "/decline"):
         fields = {"company": "Evil", "email": "mallory@evil.example", "registration_id": registration.id}
-        assert own.post(path, data=fields, headers={"Origin": "http://evil.testserver"}).status_code == 403
+        for headers in FOREIGN:
+            assert own.post(path, data=fields, headers=headers).status_code == 403
     assert registration_cookies(own)
 
 
@@ -645,7 +666,8 @@ def test_a_customer_who_has_an_account_is_sent_to_the_login(several: TestClient)
 def test_the_forms_of_the_list_are_no_sister_sites(several: TestClient) -> None:
     fields = {"email": "mallory@evil.example", "registration_id": add_registration(several).id}
     for path in ("/signup", "/not-mine"):
-        assert several.post(path, data=fields, headers={"Origin": "http://evil.testserver"}).status_code == 403
+        for headers in FOREIGN:
+            assert several.post(path, data=fields, headers=headers).status_code == 403
     assert rows() == []
     assert registration_cookies(several)
 
@@ -683,6 +705,34 @@ def test_a_key_is_known_everywhere_before_it_signs_anywhere(
         )
         [found] = module.marketplace.get_registrations(connection_of(client)) or [None]
     assert (found == registration) is reads
+
+
+def without_referrer(app: ASGIApp) -> ASGIApp:
+    """The header that many a proxy adds to all pages."""
+
+    async def wrapped(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_policy(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message)["Referrer-Policy"] = "no-referrer"
+            await send(message)
+
+        await app(scope, receive, send_with_policy)
+
+    return wrapped
+
+
+@pytest.mark.parametrize("name", ["recipes/own_session", "registration_session"])
+def test_forms_of_our_own_pages_are_taken_where_browsers_say_no_origin(
+    name: str, page: Page, storefront: str, marketplace: LocalMarketplace
+) -> None:
+    wiretap = Wiretap(without_referrer(program(name).app))
+    with serve(wiretap) as url:
+        set_up_account(page, storefront, marketplace, url)
+        page.get_by_role("button", name="Not mine").click()
+        expect(page.get_by_role("button", name="Not mine")).to_have_count(0)
+        expect(page).to_have_url(f"{url}/signup")
+    [declined] = [each for each in wiretap.requests() if each.method == "POST" and each.target != LANDING]
+    assert (declined.site, declined.headers["origin"]) == ("same-origin", "null")
 
 
 def connection_of(client: TestClient) -> HTTPConnection:

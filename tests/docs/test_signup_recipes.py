@@ -597,7 +597,7 @@ def ask_to_join(team: Recipe, marketplace: LocalMarketplace, email: str) -> Brow
     colleague.arrive(marketplace, "new-product")
     page = colleague.open("/signup")
     asked = colleague.submit(page, action_of(page, "Ask to join"), email=email, password=PASSWORD)
-    assert where(asked) == (303, "/")
+    assert where(asked) == (303, "/asked")
     return colleague
 
 
@@ -618,13 +618,17 @@ def test_the_second_person_of_an_aws_account_is_neither_the_owner_nor_a_member(
     assert team.stored("User", "email") == [ANN]
 
     colleague = ask_to_join(team, marketplace, BOB)
-    assert colleague.cookie_names == {"session"}
-    waiting = colleague.get("/").text
-    assert "Your request is with the owner" in waiting
-    assert ANN not in waiting
-    assert "AWS account" not in waiting
-    assert colleague.post("/requests", {"user_id": "2", "answer": "accept"}).status_code == 403
-    assert team.stored("User", "role") == ["owner", "asked"]
+    assert not colleague.cookie_names
+    asked = colleague.get("/asked").text
+    assert "Your request is with the owner" in asked
+    assert ANN not in asked
+    assert "AWS account" not in asked
+    assert where(colleague.get("/")) == (303, "/signup")
+    early = log_in(colleague, BOB)
+    assert early.status_code == 400
+    assert "or you are not accepted yet" in early.text
+    assert colleague.post("/requests", {"request_id": "1", "answer": "accept"}).status_code == 403
+    assert team.stored("User", "email") == [ANN]
 
 
 def test_who_is_accepted_becomes_a_member_and_decides_nothing(
@@ -633,27 +637,79 @@ def test_who_is_accepted_becomes_a_member_and_decides_nothing(
     bob = ask_to_join(team, marketplace, BOB)
     assert f"{BOB} asks to join." in owner.get("/").text
     assert where(decide(owner, "accept")) == (303, "/")
+    assert where(log_in(bob, BOB)) == (303, "/")
     home = bob.get("/").text
     assert f"You are its member, {BOB}." in home
     assert ending(marketplace) in home
 
     ask_to_join(team, marketplace, EVE)
     assert EVE not in bob.get("/").text
-    assert bob.post("/requests", {"user_id": "3", "answer": "accept"}).status_code == 403
+    assert bob.post("/requests", {"request_id": "2", "answer": "accept"}).status_code == 403
     assert EVE in owner.get("/").text
-    assert team.stored("User", "role") == ["owner", "member", "asked"]
+    assert team.stored("User", "role") == ["owner", "member"]
 
 
-def test_who_is_refused_is_gone_and_does_not_come_back_as_somebody_else(
+def test_who_is_refused_is_gone_and_the_answer_is_not_taken_for_one_to_somebody_else(
     team: Recipe, owner: Browser, marketplace: LocalMarketplace
 ) -> None:
-    eve = ask_to_join(team, marketplace, EVE)
+    bob = ask_to_join(team, marketplace, BOB)
+    older = owner.get("/")
+    assert where(decide(owner, "refuse")) == (303, "/")
+    assert log_in(bob, BOB).status_code == 400
+    ask_to_join(team, marketplace, EVE)
+    assert where(owner.submit(older, "/requests", answer="accept")) == (303, "/")
+    assert team.stored("User", "email") == [ANN]
+    assert team.stored("JoinRequest", "email") == [EVE]
+
+
+def test_whoever_has_a_registration_can_ask_again_and_again_and_fills_no_more_than_a_page(
+    team: Recipe, owner: Browser, marketplace: LocalMarketplace
+) -> None:
+    colleague = team.browser()
+    arrived = colleague.arrive(marketplace, "new-product")
+    fields = hidden_fields(colleague.get("/signup")) | {"password": PASSWORD}
+
+    def ask(number: int) -> int:
+        url, data = f"{team.url}/join", fields | {"email": f"{number}@evil.example"}
+        with httpx2.Client(cookies=arrived.cookies) as anew:
+            return anew.post(url, data=data).status_code
+
+    limit = team.module.WAITING_AT_MOST
+    assert [ask(number) for number in range(limit + 2)] == [303] * limit + [409] * 2
+    assert len(team.stored("JoinRequest", "email")) == limit == owner.get("/").text.count("asks to join")
     decide(owner, "refuse")
-    assert where(eve.get("/")) == (303, "/signup")
+    assert [ask(limit), ask(limit + 1)] == [303, 409]
+    assert team.stored("User", "email") == [ANN]
+
+
+def test_an_address_that_was_only_asked_with_is_left_to_whoever_has_it(
+    team: Recipe, owner: Browser, marketplace: LocalMarketplace
+) -> None:
     ask_to_join(team, marketplace, BOB)
-    decide(owner, "accept")
-    assert team.stored("User", "email") == [ANN, BOB]
-    assert where(eve.get("/")) == (303, "/signup"), "the login session of a user who was deleted is nobody's"
+    again = team.browser()
+    again.arrive(marketplace, "new-product")
+    asked = again.submit(again.get("/signup"), "/join", email=BOB, password=PASSWORD)
+    assert asked.status_code == 409
+    assert "A request with this address waits already" in asked.text
+
+    bob = team.browser()
+    assert where(sign_up(bob, BOB)) == (303, "/")
+    late = decide(owner, "accept")
+    assert late.status_code == 409
+    assert "has got an account since" in late.text
+    assert where(decide(owner, "refuse")) == (303, "/")
+    assert "asks to join" not in owner.get("/").text
+    assert f"You are its owner, {BOB}." in bob.get("/").text
+    asked = again.submit(again.get("/signup"), "/join", email=BOB, password=PASSWORD)
+    assert asked.status_code == 409
+    assert "has an account: log in" in asked.text
+    assert team.stored("User", "role") == ["owner", "owner"]
+    assert team.stored("JoinRequest", "email") == []
+
+
+@pytest.mark.parametrize("request_id", [str(2**70), "0", "-1", "one", ""])
+def test_a_request_that_cannot_be_is_no_error_of_the_server(team: Recipe, owner: Browser, request_id: str) -> None:
+    assert owner.post("/requests", {"request_id": request_id, "answer": "accept"}).status_code == 422
 
 
 def test_an_owner_decides_for_the_own_workspace_alone(
@@ -666,11 +722,12 @@ def test_an_owner_decides_for_the_own_workspace_alone(
     assert where(sign_up(other, EVE, page)) == (303, "/")
     assert f"You are its owner, {EVE}." in other.get("/").text
     for decision in ("accept", "refuse"):
-        other.post("/requests", {"user_id": "2", "answer": decision})
-        assert team.stored("User", "role") == ["owner", "asked", "owner"]
-    for decision in ("accept", "refuse"):  # What was accepted once is not up for refusal.
-        owner.post("/requests", {"user_id": "2", "answer": decision})
-    assert team.stored("User", "role") == ["owner", "member", "owner"]
+        assert where(other.post("/requests", {"request_id": "1", "answer": decision})) == (303, "/")
+        assert team.stored("User", "email") == [ANN, EVE]
+        assert team.stored("JoinRequest", "email") == [BOB]
+    for decision in ("", "accept", "refuse"):  # What was accepted once is not up for refusal.
+        owner.post("/requests", {"request_id": "1", "answer": decision})
+    assert team.stored("User", "role") == ["owner", "owner", "member"]
 
 
 def test_who_has_no_registration_cannot_ask(team: Recipe, owner: Browser, marketplace: LocalMarketplace) -> None:
@@ -680,7 +737,7 @@ def test_who_has_no_registration_cannot_ask(team: Recipe, owner: Browser, market
     for sent in ("", registration_id):
         fields = {"email": EVE, "password": PASSWORD, "registration_id": sent}
         assert stranger.post("/join", fields).status_code == 400
-    assert team.stored("User", "email") == [ANN]
+    assert team.stored("JoinRequest", "email") == []
 
 
 def open_signup(team: Recipe, marketplace: LocalMarketplace) -> httpx2.Response:
@@ -700,8 +757,9 @@ def test_of_two_who_arrive_before_either_has_signed_up_one_becomes_the_owner(
     late = sign_up(bob, BOB, page)
     assert late.status_code == 409
     assert "Somebody was quicker" in late.text
-    assert where(bob.submit(late, action_of(late, "Ask to join"), email=BOB, password=PASSWORD)) == (303, "/")
-    assert team.stored("User", "role") == ["owner", "asked"]
+    assert where(bob.submit(late, action_of(late, "Ask to join"), email=BOB, password=PASSWORD)) == (303, "/asked")
+    assert team.stored("User", "email") == [ANN]
+    assert team.stored("JoinRequest", "email") == [BOB]
 
 
 def test_the_database_has_the_last_word_on_who_becomes_the_owner(

@@ -173,6 +173,7 @@ TEMPLATES = {
 {% endif %}
 <form method="post" action="/confirm">
   <input type="hidden" name="registration_id" value="{{ registration.id if registration }}">
+  <input type="hidden" name="provider" value="{{ person.provider }}">
   <input type="hidden" name="subject" value="{{ person.subject }}">
   <button>{{ "Link it" if account else "Create the account" }}</button> <a href="/">Not now</a>
 </form>{% endblock %}""",
@@ -260,11 +261,17 @@ def ask(request: Request, db: Database, person: Person, account: User, registrat
 
 @app.post("/confirm")
 def confirm(
-    request: Request, db: Database, person: Person, account: User, registration_id: Field = "", subject: Field = ""
+    request: Request,
+    db: Database,
+    person: Person,
+    account: User,
+    registration_id: Field = "",
+    provider: Field = "",
+    subject: Field = "",
 ) -> Response:
     if person is None:
         return redirect("/signup")
-    if subject != person["subject"]:
+    if (provider, subject) != (person["provider"], person["subject"]):
         problem = "You have logged in as somebody else since. Nothing is linked."
         return page("problem", 409, person=person, problem=problem)
     registration = get_registration_by_id(request, registration_id)  # the one that the page has shown

@@ -61,10 +61,11 @@ def current_user(request: Request) -> dict[str, str] | None:
 
 
 def refuse_foreign_posts(request: Request) -> None:
+    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
     site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
     if site is None and origin is not None:  # an older browser, or plain http
         site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
+    if request.method == "POST" and site not in {"same-origin", "none", None}:
         raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
@@ -110,6 +111,7 @@ TEMPLATES = {
   if you started this in AWS Marketplace yourself, and if {{ user.email }} is you.</p>
 <form method="post" action="/link">
   <input type="hidden" name="registration_id" value="{{ registration.id }}">
+  <input type="hidden" name="issuer" value="{{ user.issuer }}">
   <input type="hidden" name="subject" value="{{ user.subject }}">
   <button>Link it</button> <a href="/">Not now</a>
 </form>
@@ -195,13 +197,15 @@ def ask(request: Request, db: Database, user: User, registration_id: str = "") -
 
 
 @app.post("/link", dependencies=OUR_OWN_FORM)
-def link(request: Request, db: Database, user: User, registration_id: Field = "", subject: Field = "") -> Response:
+def link(
+    request: Request, db: Database, user: User, registration_id: Field = "", issuer: Field = "", subject: Field = ""
+) -> Response:
     if user is None:
         return redirect("/signup")
     registration = get_registration_by_id(request, registration_id)  # the one that the page has shown
     if registration is None:
         return took_too_long(user)
-    if subject != user["subject"]:
+    if (issuer, subject) != (user["issuer"], user["subject"]):
         return page("problem", 409, user=user, problem="You have logged in as somebody else since. Nothing is linked.")
     customer = registration.customer
     db.add(

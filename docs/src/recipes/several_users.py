@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import DictLoader, Environment
 from pwdlib import PasswordHash
-from sqlalchemy import ForeignKey, create_engine, select
+from sqlalchemy import ForeignKey, UniqueConstraint, create_engine, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 from starlette.middleware.sessions import SessionMiddleware
@@ -22,7 +22,8 @@ from starlette_marketplace import (
     get_registration_by_id,
 )
 
-OWNER, MEMBER, ASKED = "owner", "member", "asked"
+OWNER, MEMBER = "owner", "member"
+WAITING_AT_MOST = 20  # requests of one workspace: a registration can be sent again and again
 
 
 class Base(DeclarativeBase):
@@ -36,6 +37,7 @@ class Workspace(Base):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     users: Mapped[list["User"]] = relationship(back_populates="workspace")
+    requests: Mapped[list["JoinRequest"]] = relationship(back_populates="workspace")
     subscriptions: Mapped[list["Subscription"]] = relationship(back_populates="workspace")
 
 
@@ -49,9 +51,22 @@ class Subscription(Base):
     workspace: Mapped[Workspace] = relationship(back_populates="subscriptions")
 
 
+class JoinRequest(Base):
+    """Nobody yet: it can log in to nothing, and its address is free for whoever has it."""
+
+    __tablename__ = "join_request"
+    # Ids are in the pages of the owner: never the same one again.
+    __table_args__ = (UniqueConstraint("workspace_id", "email"), {"sqlite_autoincrement": True})
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    email: Mapped[str]
+    password_hash: Mapped[str]
+    workspace_id: Mapped[int] = mapped_column(ForeignKey("workspace.id"))
+    workspace: Mapped[Workspace] = relationship(back_populates="requests")
+
+
 class User(Base):
     __tablename__ = "user_account"
-    __table_args__ = ({"sqlite_autoincrement": True},)  # ids are in login sessions: never the same one again
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(unique=True)
@@ -130,6 +145,9 @@ TEMPLATES = {
   <p><button>{{ "Ask to join" if asks else "Create workspace" }}</button>
 </form>
 <p>You are a user already? <a href="/login">Log in</a></p>{% endblock %}""",
+    "asked": """{% extends "base" %}{% block content %}
+<h1>Your request is with the owner of the workspace</h1>
+<p>As soon as it is accepted, you can <a href="/login">log in</a>.</p>{% endblock %}""",
     "login": """{% extends "base" %}{% block content %}
 <h1>Log in</h1>
 <form method="post" action="/login">
@@ -137,18 +155,15 @@ TEMPLATES = {
   <p><label>Password <input name="password" type="password" autocomplete="current-password" required></label>
   <p><button>Log in</button>
 </form>{% endblock %}""",
-    "waiting": """{% extends "base" %}{% block content %}
-<h1>Your request is with the owner of the workspace</h1>
-<p>As soon as it is accepted, you find the workspace here.</p>{% endblock %}""",
     "home": """{% extends "base" %}{% block content %}
 <h1>Your workspace</h1>
 <p>You are its {{ user.role }}, {{ user.email }}.</p>
 {% for subscription in user.workspace.subscriptions %}
 <p>Subscribed by AWS account ending in {{ subscription.aws_account_id[-4:] }}</p>
 {% endfor %}
-{% for other in user.workspace.users if other.role == "asked" and user.role == "owner" %}
+{% for asked in user.workspace.requests if user.role == "owner" %}
 <form method="post" action="/requests">
-  <input type="hidden" name="user_id" value="{{ other.id }}"> {{ other.email }} asks to join.
+  <input type="hidden" name="request_id" value="{{ asked.id }}"> {{ asked.email }} asks to join.
   <button name="answer" value="accept">Accept</button> <button name="answer" value="refuse">Refuse</button>
 </form>
 {% endfor %}{% endblock %}""",
@@ -171,8 +186,8 @@ def find_subscription(db: Session, registration: Registration | None) -> Subscri
     return db.scalar(select(Subscription).filter_by(customer_key=registration.customer.key))
 
 
-def finish(request: Request, registration: Registration | None) -> Response:
-    response = RedirectResponse("/", 303)
+def finish(request: Request, registration: Registration | None, path: str = "/") -> Response:
+    response = RedirectResponse(path, 303)
     if registration is not None:
         complete_registration(request, response, registration)
     return response
@@ -193,7 +208,7 @@ def sign_up(
     request: Request, db: Database, email: Field = "", password: Field = "", registration_id: Field = ""
 ) -> Response:
     """Create a workspace. Whoever links the subscription becomes its owner."""
-    return add_user(request, db, email, password, registration_id, asks=False)
+    return add(request, db, email, password, registration_id, asks=False)
 
 
 @app.post("/join")
@@ -201,10 +216,10 @@ def ask_to_join(
     request: Request, db: Database, email: Field = "", password: Field = "", registration_id: Field = ""
 ) -> Response:
     """Ask to join the workspace of the subscription. It takes a registration to ask, and the owner to get in."""
-    return add_user(request, db, email, password, registration_id, asks=True)
+    return add(request, db, email, password, registration_id, asks=True)
 
 
-def add_user(request: Request, db: Session, email: str, password: str, registration_id: str, *, asks: bool) -> Response:
+def add(request: Request, db: Session, email: str, password: str, registration_id: str, *, asks: bool) -> Response:
     registration = get_registration_by_id(request, registration_id)  # the one that the page has shown
     subscription = find_subscription(db, registration)
 
@@ -222,36 +237,62 @@ def add_user(request: Request, db: Session, email: str, password: str, registrat
         return again(400, "Enter an e-mail address, like name@company.com.")
     if not 10 <= len(password) <= 200:
         return again(400, "Choose a password of 10 to 200 characters.")
+    if db.scalar(select(User).filter_by(email=address)) is not None:
+        return again(409, "This e-mail address has an account: log in.")
+    # Those who ask at the same moment may make it a few more: it need not be exact.
+    if subscription is not None and len(subscription.workspace.requests) >= WAITING_AT_MOST:
+        return again(409, "Many requests wait for the owner of the workspace already. Please ask in person.")
 
-    user = User(email=address, password_hash=password_hash.hash(password), role=ASKED if asks else OWNER)
-    user.workspace = subscription.workspace if subscription is not None else Workspace()
-    if registration is not None and subscription is None:
-        customer = registration.customer
-        user.workspace.subscriptions = [Subscription(customer_key=customer.key, aws_account_id=customer.aws_account_id)]
-    db.add(user)
+    hashed = password_hash.hash(password)
+    if subscription is not None:
+        db.add(JoinRequest(workspace=subscription.workspace, email=address, password_hash=hashed))
+    else:
+        user = User(email=address, password_hash=hashed, role=OWNER, workspace=Workspace())
+        if registration is not None:
+            customer = registration.customer
+            linked = Subscription(customer_key=customer.key, aws_account_id=customer.aws_account_id)
+            user.workspace.subscriptions = [linked]
+        db.add(user)
     try:
         db.commit()
     except IntegrityError:
         db.rollback()
-        if not asks and find_subscription(db, registration) is not None:
+        if asks:
+            return again(409, "A request with this address waits already. If it is not yours, tell the owner.")
+        if find_subscription(db, registration) is not None:
             return again(409, "Somebody was quicker: please look at this page again.")
         return again(409, "This e-mail address has an account: log in.")
+    if asks:
+        return finish(request, registration, "/asked")
     request.session.clear()
     request.session["user_id"] = user.id
     return finish(request, registration)
 
 
+@app.get("/asked")
+def show_asked() -> Response:
+    return page("asked")
+
+
 @app.post("/requests")
 def decide(
-    db: Database, owner: Annotated[User, Depends(current_owner)], user_id: Annotated[int, Form()], answer: Field = ""
+    db: Database,
+    owner: Annotated[User, Depends(current_owner)],
+    request_id: Annotated[int, Form(ge=1, lt=2**31)],  # what an INTEGER column holds
+    answer: Field = "",
 ) -> Response:
     # Of the own workspace only, whatever id the form has.
-    user = db.scalar(select(User).filter_by(id=user_id, workspace_id=owner.workspace_id, role=ASKED))
-    if user is not None and answer == "accept":
-        user.role = MEMBER
-    elif user is not None and answer == "refuse":
-        db.delete(user)
-    db.commit()
+    asked = db.scalar(select(JoinRequest).filter_by(id=request_id, workspace_id=owner.workspace_id))
+    if asked is not None and answer in {"accept", "refuse"}:
+        db.delete(asked)
+        if answer == "accept":
+            member = User(email=asked.email, password_hash=asked.password_hash, role=MEMBER, workspace=owner.workspace)
+            db.add(member)
+    try:
+        db.commit()
+    except IntegrityError:
+        db.rollback()
+        return page("home", 409, user=owner, problem="This e-mail address has got an account since: refuse it.")
     return RedirectResponse("/", 303)
 
 
@@ -271,7 +312,7 @@ def log_in(request: Request, db: Database, email: Field = "", password: Field = 
     # Also for an unknown address: the time of the answer does not tell who has an account.
     right = password_hash.verify(password, user.password_hash if user else NOBODYS_HASH)
     if user is None or not right:
-        return page("login", 400, problem="The e-mail address or the password is wrong.")
+        return page("login", 400, problem="The e-mail address or the password is wrong, or you are not accepted yet.")
     request.session.clear()
     request.session["user_id"] = user.id
     return RedirectResponse("/signup" if get_registration(request) else "/", 303)
@@ -281,4 +322,4 @@ def log_in(request: Request, db: Database, email: Field = "", password: Field = 
 def home(user: CurrentUser) -> Response:
     if user is None:
         return RedirectResponse("/signup", 303)
-    return page("waiting") if user.role == ASKED else page("home", user=user)
+    return page("home", user=user)

@@ -38,11 +38,15 @@ with closing(sqlite3.connect("single_page_app.db")) as db:
     db.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL UNIQUE, customer_key TEXT UNIQUE)")
 
 
-def refuse_other_origins(request: Request) -> None:
-    """Let only our own front end act: pages of a sister site, such as another subdomain, have the buyer's cookies."""
-    origin = request.headers.get("Origin", "")
-    if origin != SPA_ORIGIN and urlsplit(origin).netloc != request.headers.get("Host"):
-        raise HTTPException(403, "Not from this page.")
+def refuse_foreign_posts(request: Request) -> None:
+    # Also for DELETE: pages of a sister site, such as another subdomain, have the buyer's cookies.
+    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
+    if origin is not None and origin == SPA_ORIGIN:
+        return
+    if site is None and origin is not None:  # an older browser, or plain http
+        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
+    if site not in {"same-origin", "none", None}:
+        raise HTTPException(403, "This was sent from another site.")
 
 
 class ShownRegistration(BaseModel):
@@ -71,7 +75,7 @@ def show_registration(
     )
 
 
-@app.post("/api/signup", status_code=201, dependencies=[Depends(refuse_other_origins)])
+@app.post("/api/signup", status_code=201, dependencies=[Depends(refuse_foreign_posts)])
 def sign_up(signup: Signup, request: Request, response: Response) -> dict[str, str]:
     registration = None
     if signup.registration_id is not None:
@@ -90,7 +94,7 @@ def sign_up(signup: Signup, request: Request, response: Response) -> dict[str, s
     return {"email": signup.email}
 
 
-@app.delete("/api/registrations/{registration_id}", status_code=204, dependencies=[Depends(refuse_other_origins)])
+@app.delete("/api/registrations/{registration_id}", status_code=204, dependencies=[Depends(refuse_foreign_posts)])
 def decline(registration_id: str, request: Request, response: Response) -> None:
     """Forget a registration: any page of the web can send a visitor here with a subscription of somebody else."""
     registration = get_registration_by_id(request, registration_id)
