@@ -4,7 +4,7 @@ from html import escape
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
-from fastapi.responses import HTMLResponse, Response
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from members import LOGIN_FORM, create_account, current_user, log_in, page, refuse_foreign_posts, router, transaction
 from starlette.middleware.sessions import SessionMiddleware
 
@@ -67,7 +67,9 @@ def show_signup(
     if known:
         return page('<p>This subscription has an account already: <a href="/">log in</a>.')
     hidden = f'<input type="hidden" name="registration_id" value="{escape(registration.id)}">'
-    content = f"<p>AWS account ending in {customer.aws_account_id[-4:]}"
+    content = f"""<form method="post" action="/decline">{hidden}
+      <p>AWS account ending in {customer.aws_account_id[-4:]} <button>Not mine</button>
+    </form>"""
     user = current_user(request)
     if user in old:
         content += f"""<form method="post" action="/link">{hidden}
@@ -131,6 +133,15 @@ def sign_up(
     except sqlite3.IntegrityError:
         raise HTTPException(409, "There is an account already: log in.") from None
     response = log_in(request, email)
+    if registration is not None:
+        complete_registration(request, response, registration)
+    return response
+
+
+@app.post("/decline", dependencies=[Depends(refuse_foreign_posts)])
+def decline(request: Request, registration_id: Annotated[str, Form()]) -> Response:
+    response = RedirectResponse("/signup", 303)
+    registration = get_registration_by_id(request, registration_id)
     if registration is not None:
         complete_registration(request, response, registration)
     return response
