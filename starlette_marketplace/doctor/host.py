@@ -78,14 +78,18 @@ def unknown_variables(environ: Mapping[str, str], *, all_are_ours: bool) -> Iter
         environ: The variables.
         all_are_ours: Whether all with our prefix are meant for us; else only those that are nearly one of ours.
     """
-    known = [_variable(name) for name in _NAMES]
+    known = [name.upper() for name in _NAMES]
     for name in sorted(environ):
-        if not name.startswith(_PREFIX) or name in known or _OF_KUBERNETES.fullmatch(name):
+        setting = name.removeprefix(_PREFIX)
+        if setting == name or setting in known or _OF_KUBERNETES.fullmatch(name):
             continue
-        close = difflib.get_close_matches(name, known, 1, 0.8)
+        # The prefix, which all have, would make any two of them alike.
+        close = difflib.get_close_matches(setting, known, 1, 0.7)
         if not all_are_ours and (not close or name.startswith(f"{_PREFIX}_")):
             continue
-        advice = f"Did you mean {close[0]}?" if close else "Remove it, or see the table of settings in the README."
+        advice = (
+            f"Did you mean {_PREFIX}{close[0]}?" if close else "Remove it, or see docs/settings.md for those there are."
+        )
         yield warning("variables", f"{name} is in the environment, and there is no such setting.", advice)
 
 

@@ -81,7 +81,7 @@ FAULTS = {
         "variables",
         "warning",
         "MARKETPLACE_COLOUR is in the environment",
-        "Remove it, or see the table of settings in the README.",
+        "Remove it, or see docs/settings.md for those there are.",
         {"MARKETPLACE_COLOUR": "red"},
     ),
     "nested-variable": Plant(
