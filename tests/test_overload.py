@@ -83,7 +83,7 @@ async def test_aws_that_comes_back_after_the_deadline_of_everyone_is_asked_again
 ) -> None:
     """Nobody is left of those who waited, so their turns are skipped instead of being taken before new buyers'."""
     marketplace_of_host = Marketplace(
-        replace(settings, endpoint_url=to_aws.url, max_concurrency=1, max_waiting=10, read_timeout=60, deadline=0.1)
+        replace(settings, endpoint_url=to_aws.url, max_concurrency=1, max_waiting=10, read_timeout=60, deadline=0.5)
     )
     host = FastAPI()
     host.add_middleware(MarketplaceMiddleware, marketplace_of_host)

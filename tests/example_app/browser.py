@@ -10,7 +10,7 @@ from starlette_marketplace.local import LocalMarketplace
 class Browser:
     def __init__(self, base_url: str) -> None:
         self.base_url = base_url
-        self._client = httpx2.Client(base_url=base_url, follow_redirects=False)
+        self._client = httpx2.Client(base_url=base_url, follow_redirects=False, timeout=60)
 
     def close(self) -> None:
         self._client.close()
@@ -40,6 +40,7 @@ class Browser:
             data={"x-amzn-marketplace-token": marketplace.issue_token(scenario)}
             | ({"x-amzn-marketplace-offer-type": "free-trial"} if scenario == "free-trial" else {}),
             headers={"Origin": "http://localhost", "Sec-Fetch-Site": "cross-site"},
+            timeout=60,
         )
         self._client.cookies.extract_cookies(response)
         return response
