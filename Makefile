@@ -41,7 +41,7 @@ dist: .venv/.installed  ## build the wheel and the sdist into dist/
 	@rm -rf dist
 	$(BIN)/python -m build --quiet
 
-package: dist  ## look into both, and test the wheel on the oldest and the newest dependencies
+package: dist  ## look into the wheel and the sdist, and test the wheel on the oldest and the newest dependencies
 	@$(BIN)/python -m tests.package
 
 format: .venv/.installed  ## mend what ruff can
