@@ -6,9 +6,10 @@ import logging
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import anyio
 from starlette.routing import Route, Router
 
-from .errors import MarketplaceError, RegionError, SettingsError
+from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
 from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async
 from .registration import RegistrationEndpoint
 from .resolution import Resolutions
@@ -64,7 +65,8 @@ class Marketplace:
     ) -> None:
         self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
-        self._connects: list[Callable[[], None]] = []
+        # What to get ready, and what to say when that does not end.
+        self._connects: list[tuple[Callable[[], None], str]] = []
         self._resolutions = Resolutions(
             self.settings, self._make_resolver(resolver, shared_cache), telemetry=self._telemetry
         )
@@ -95,22 +97,22 @@ class Marketplace:
 
         The middleware calls it when the server starts. Hosts that mount may call it in their lifespan; without it the
         first buyer waits a moment longer. What is wrong with AWS or its configuration, such as missing credentials, is
-        logged and not raised: the host still serves.
+        logged as an ERROR and not raised: the host still serves. So is a look-up that takes longer than `deadline`.
 
         Raises:
             SettingsError: A setting does not fit the AWS configuration.
             RegionError: The region is not the name of one.
         """
-        for connect in self._connects:
+        for connect, hint in self._connects:
+            deadline = anyio.current_time() + self.settings.deadline
             try:
-                await self._resolutions.run(connect)
+                await self._resolutions.run(connect, deadline=deadline)
             except (SettingsError, RegionError):
                 raise
             except MarketplaceError as error:
+                reason = hint if isinstance(error, DeadlineExceededError) else str(error)
                 logger.error(
-                    "AWS Marketplace registrations will fail: %s",
-                    error,
-                    extra={"code": error.code, "reason": str(error)},
+                    "AWS Marketplace registrations will fail: %s", reason, extra={"code": error.code, "reason": reason}
                 )
 
     def shutdown(self) -> None:
@@ -122,14 +124,25 @@ class Marketplace:
         if resolver is None:
             resolver = AwsResolver(self.settings)
         if isinstance(resolver, AwsResolver):
-            self._connects.append(resolver.connect)
+            self._connects.append(
+                (
+                    resolver.connect,
+                    f"looking up AWS credentials has taken more than {self.settings.deadline:g} s. Check "
+                    "credential_process, the instance metadata service, role_arn and the network.",
+                )
+            )
         resolver = WatchedResolver(resolver, self._telemetry)
         if shared_cache is None and self.settings.cache_url is not None:
             shared_cache = _make_shared_cache(self.settings.cache_url, self.settings.deadline)
         if shared_cache is None or self.settings.cache_ttl == 0:
             return resolver
         shared = SharedResolver(resolver, shared_cache, self.settings, telemetry=self._telemetry)
-        self._connects.append(shared.connect)
+        self._connects.append(
+            (
+                shared.connect,
+                f"the shared cache has not answered within {self.settings.deadline:g} s. Give its client time-outs.",
+            )
+        )
         return shared
 
     def get_registrations(self, connection: HTTPConnection) -> list[Registration]:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import functools
 import math
 import threading
-import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,9 +19,13 @@ import anyio
 import anyio.lowlevel
 from cachetools import TLRUCache
 
+from .clocks import monotonic
 from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
+from .keys import Keys
+from .resolver import HiddenToken
 from .shared_cache import VERDICT_TTL, key_of
 from .telemetry import Telemetry
+from .threads import Threads, call_after_fork
 
 if TYPE_CHECKING:
     from .customer import MarketplaceCustomer
@@ -58,22 +61,27 @@ class Resolutions:
         resolver: Resolver,
         *,
         telemetry: Telemetry | None = None,
-        timer: Callable[[], float] = time.monotonic,
+        timer: Callable[[], float] = monotonic,
     ) -> None:
         self._resolver = resolver
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._timer = timer
         self._deadline = settings.deadline
         self._ttl = settings.cache_ttl
+        self._cache_size = settings.cache_size
         self._threads = settings.max_concurrency
         self._limit = settings.max_concurrency + settings.max_waiting
-        self._secret_key = settings.secret_key
+        self._keys = Keys(settings, "token")
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
         # Guards all below; reentrant, as a future that has ended already calls back at once.
         self._lock = threading.RLock()
-        self._executor: ThreadPoolExecutor | None = None
+        self._executor: Threads | None = None
         self._flights: dict[str, _Flight[MarketplaceCustomer]] = {}
         self._outcomes: TLRUCache[str, MarketplaceCustomer | TokenError] = TLRUCache(
-            settings.cache_size, ttu=self._keep_until, timer=timer
+            self._cache_size, ttu=self._keep_until, timer=self._timer
         )
 
     async def resolve(self, token: str, *, deadline: float | None = None) -> MarketplaceCustomer:
@@ -89,11 +97,13 @@ class Resolutions:
             OverloadedError: Too many wait already.
             UnavailableError: The server is shutting down.
         """
-        key = key_of(token, self._secret_key)
+        hidden = HiddenToken(token)
+        del token
+        key = key_of(hidden, self._keys)
         if deadline is None:
             deadline = anyio.current_time() + self._deadline
         with self._lock:
-            found = self._outcomes.get(key) or self._join(key, token, deadline)
+            found = self._outcomes.get(key) or self._join(key, hidden, deadline)
         if isinstance(found, _Flight):
             outcome = await self._land(found, deadline)
         else:
@@ -109,18 +119,29 @@ class Resolutions:
         with self._lock:
             executor, self._executor = self._executor, None
         if executor is not None:
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.close()
 
-    async def run(self, function: Callable[[], None]) -> None:
-        """Run `function` in the threads that resolutions run in."""
+    async def run(self, function: Callable[[], None], *, deadline: float) -> None:
+        """Run `function` in the threads that resolutions run in.
+
+        Args:
+            function: What to run. It goes on when nobody waits for it any longer.
+            deadline: When to stop waiting, by `anyio.current_time()`.
+
+        Raises:
+            DeadlineExceededError: It has not ended by then.
+            OverloadedError: No thread can be started.
+            UnavailableError: The server is shutting down.
+        """
         flight: _Flight[None] = _Flight()
         with self._lock:
             self._start(flight, function)
             flight.future.add_done_callback(functools.partial(self._wake, flight))
-        await self._ended(flight)
-        flight.future.result()
+        outcome = await self._land(flight, deadline)
+        if outcome is not None:
+            raise outcome
 
-    def _join(self, key: str, token: str, deadline: float) -> _Flight[MarketplaceCustomer]:
+    def _join(self, key: str, token: HiddenToken, deadline: float) -> _Flight[MarketplaceCustomer]:
         wanted_until = self._timer() + deadline - anyio.current_time()
         flight = self._flights.get(key)
         if flight is not None:
@@ -148,15 +169,13 @@ class Resolutions:
 
     def _start(self, flight: _Flight[R], function: Callable[..., R], *args: object) -> None:
         if self._executor is None:
-            self._executor = ThreadPoolExecutor(self._threads, thread_name_prefix="starlette-marketplace")
+            self._executor = Threads(self._threads)
         try:
             flight.future = self._executor.submit(function, *args)
         except RuntimeError as exc:
             raise OverloadedError(f"no thread could be started: {exc}") from exc
 
-    async def _land(
-        self, flight: _Flight[MarketplaceCustomer], deadline: float
-    ) -> MarketplaceCustomer | MarketplaceError:
+    async def _land(self, flight: _Flight[R], deadline: float) -> R | MarketplaceError:
         with anyio.CancelScope(deadline=deadline) as scope:
             await self._ended(flight)
         if scope.cancelled_caught:
@@ -210,11 +229,11 @@ class Resolutions:
     def _keep_until(self, key: str, outcome: MarketplaceCustomer | TokenError, now: float) -> float:
         return now + (min(self._ttl, VERDICT_TTL) if isinstance(outcome, TokenError) else self._ttl)
 
-    def _resolve(self, flight: _Flight[MarketplaceCustomer], token: str) -> MarketplaceCustomer:
+    def _resolve(self, flight: _Flight[MarketplaceCustomer], token: HiddenToken) -> MarketplaceCustomer:
         with self._telemetry.resolution():
             if self._timer() > flight.wanted_until:
                 raise OverloadedError("everyone who waited for this resolution has left before it began")
-            return self._resolver.resolve(token)
+            return self._resolver.resolve(token.value)
 
 
 def _copy(error: E) -> E:

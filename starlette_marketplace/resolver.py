@@ -9,13 +9,14 @@ import functools
 import logging
 import platform
 import threading
-import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
 from . import errors
 from ._version import __version__
 from .aws_errors import error_of
+from .clocks import monotonic
 from .customer import MarketplaceCustomer
 
 if TYPE_CHECKING:
@@ -24,6 +25,17 @@ if TYPE_CHECKING:
     from .settings import MarketplaceSettings
 
 logger: logging.Logger = logging.getLogger("starlette_marketplace")
+
+
+@dataclass(frozen=True, slots=True)
+class HiddenToken:
+    """A registration token on its way to AWS.
+
+    Error trackers send the local variables of every frame along with a log line, so a frame that calls what may log
+    holds a token only like this.
+    """
+
+    value: str = field(repr=False)
 
 
 class Resolver(Protocol):
@@ -54,7 +66,7 @@ class AwsResolver:
     # looks there again. Making one takes some tens of milliseconds, so not for every buyer.
     _RENEW_AFTER = 10.0
 
-    def __init__(self, settings: MarketplaceSettings, *, timer: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, settings: MarketplaceSettings, *, timer: Callable[[], float] = monotonic) -> None:
         self._settings = settings
         self._timer = timer
         self._client: Any = None

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,7 +16,9 @@ from typing import TYPE_CHECKING, Literal
 from itsdangerous import BadSignature, Signer
 from starlette.responses import Response
 
+from .clocks import wall_clock
 from .customer import ID_LENGTH, Registration
+from .keys import Keys
 from .settings import accepts_product
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ if TYPE_CHECKING:
 
 # RFC 6265bis, section 5.6: browsers ignore a cookie whose name and value are longer together.
 _MAX_COOKIE_SIZE = 4096
-_SALT = "starlette_marketplace.session"
 _SAME_SITE: Literal["lax"] = "lax"  # Strict is not sent on the GET that follows a cross-site POST.
 
 _to_json = json.JSONEncoder(separators=(",", ":")).encode
@@ -45,12 +45,8 @@ class RegistrationSession:
     # The clocks of several machines differ a little.
     _CLOCK_SKEW = 30.0
 
-    def __init__(self, settings: MarketplaceSettings, *, clock: Callable[[], float] = time.time) -> None:
-        keys = [*settings.secret_key_fallbacks, settings.secret_key]
-        signer = Signer(keys, _SALT, key_derivation="hmac", digest_method=hashlib.sha256)
-        # Derived once, and not for each cookie.
-        derived = [signer.derive_key(key) for key in keys]
-        self._signer = Signer(derived, key_derivation="none", digest_method=hashlib.sha256)
+    def __init__(self, settings: MarketplaceSettings, *, clock: Callable[[], float] = wall_clock) -> None:
+        self._keys = Keys(settings, "session")
         host = "" if not settings.https_only else "__Secure-" if settings.session_domain else "__Host-"
         self._prefix = f"{host}{settings.session_cookie}-"
         self._max_age = settings.session_max_age
@@ -104,18 +100,21 @@ class RegistrationSession:
         value = connection.cookies.get(name)
         return None if value is None else self._verify(name, value)
 
+    def _signer(self) -> Signer:
+        return Signer(self._keys.all(), key_derivation="none", digest_method=hashlib.sha256)
+
     def _sign(self, registration: Registration) -> str:
         # The name is signed along, so that a cookie cannot be moved to another registration's. Nothing in name or value
         # has to be quoted.
         payload = urlsafe_b64encode(_to_json(registration.to_dict()).encode()).decode().rstrip("=")
-        return self._signer.sign(f"{self._prefix}{registration.id}={payload}").decode()
+        return self._signer().sign(f"{self._prefix}{registration.id}={payload}").decode()
 
     def _verify(self, name: str, value: str) -> Registration | None:
         # Another app's prefix may begin with ours.
         if len(name) != len(self._prefix) + ID_LENGTH:
             return None
         try:
-            pair = self._signer.unsign(f"{name}={value}")
+            pair = self._signer().unsign(f"{name}={value}")
             payload = urlsafe_b64decode(pair[len(name) + 1 :] + b"==")  # Too much padding does no harm.
             registration = Registration.from_dict(_from_json(payload.decode()))
         except (BadSignature, ValueError, RecursionError):

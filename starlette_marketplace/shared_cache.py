@@ -10,7 +10,6 @@ import hashlib
 import hmac
 import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
@@ -18,8 +17,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from itsdangerous import BadData, URLSafeSerializer
 
+from .clocks import monotonic
 from .customer import MarketplaceCustomer
 from .errors import ExpiredTokenError, InvalidTokenError, TokenError
+from .keys import Keys
+from .resolver import HiddenToken
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -97,12 +99,12 @@ class SharedResolver:
         settings: MarketplaceSettings,
         *,
         telemetry: Telemetry | None = None,
-        timer: Callable[[], float] = time.monotonic,
+        timer: Callable[[], float] = monotonic,
     ) -> None:
         self._resolver = resolver
         self._cache = cache
         self._telemetry = Telemetry() if telemetry is None else telemetry
-        self._secret_key = settings.secret_key
+        self._keys = Keys(settings, "token")
         self._serializer = URLSafeSerializer(
             settings.secret_key,
             salt="starlette_marketplace.resolution",
@@ -119,7 +121,7 @@ class SharedResolver:
 
     def connect(self) -> None:
         """Use the cache once, so that a mistake in its address is in the log before the first buyer comes."""
-        self._get(self._visit(), key_of("", self._secret_key))
+        self._get(self._visit(), key_of(HiddenToken(""), self._keys))
 
     def resolve(self, token: str) -> MarketplaceCustomer:
         """The customer of `token`, whichever worker has asked AWS.
@@ -127,20 +129,22 @@ class SharedResolver:
         Raises:
             MarketplaceError: What the resolver raised, here or in another worker.
         """
-        key = key_of(token, self._secret_key)
+        hidden = HiddenToken(token)
+        del token
+        key = key_of(hidden, self._keys)
         visit = self._visit()
         found = self._get(visit, key)
         self._telemetry.looked_up_shared("failed" if visit.is_over else "hit" if found else "miss")
         if found is None:
             with self._locked(visit, key):
-                found = self._get(visit, key) or self._ask(visit, key, token)
+                found = self._get(visit, key) or self._ask(visit, key, hidden)
         if isinstance(found, TokenError):
             raise found
         return found
 
-    def _ask(self, visit: _Visit, key: str, token: str) -> MarketplaceCustomer:
+    def _ask(self, visit: _Visit, key: str, token: HiddenToken) -> MarketplaceCustomer:
         try:
-            customer = self._resolver.resolve(token)
+            customer = self._resolver.resolve(token.value)
         except TokenError as error:
             if type(error) in _VERDICTS.values():
                 self._set(visit, key, [error.code, str(error)], self._verdict_ttl)
@@ -236,12 +240,9 @@ class SharedResolver:
             return True
 
 
-def key_of(token: str, secret_key: str) -> str:
-    """The key under which the outcome of `token` is kept, which tells nothing of the token without `secret_key`.
-
-    What comes before the token keeps anybody from posting one whose key would be a key that itsdangerous derives.
-    """
-    return hmac.new(secret_key.encode(), b"starlette_marketplace.token:" + token.encode(), hashlib.sha256).hexdigest()
+def key_of(token: HiddenToken, keys: Keys) -> str:
+    """The key under which the outcome of `token` is kept, which tells nothing of the token without the secret key."""
+    return hmac.new(keys.newest(), token.value.encode(), hashlib.sha256).hexdigest()
 
 
 def _outcome(content: object) -> MarketplaceCustomer | TokenError:
