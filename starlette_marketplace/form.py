@@ -32,8 +32,15 @@ _TOKEN_FIELD = _PREFIX + "token"
 _OFFER_TYPE_FIELD = _PREFIX + "offer-type"
 _JSON_TOKEN_FIELD = "RegistrationToken"  # noqa: S105 - the name of the field, not a token
 _MAX_FIELDS = 100
-# They travel in the cookie: without a limit, a few registrations would make requests larger than servers take.
-_MAX_HINTS_LENGTH = 512
+# RFC 2046, section 5.1.1: at most 70 characters, of these; in quotes also a space that is not the last one. Neighboring
+# parts of the pattern never match the same character, so it takes linear time.
+_BCHARS = r"0-9A-Za-z'()+_,./:=?\-"
+_BOUNDARY = re.compile(
+    rf""";[ \t]*boundary=(?:"([{_BCHARS} ]{{0,69}}[{_BCHARS}])"|([{_BCHARS}]{{1,70}}))[ \t]*(?:;|$)""",
+    re.IGNORECASE | re.ASCII,
+)
+# Bytes of all hints in the cookie: without a limit, a few registrations would make requests larger than servers take.
+_MAX_HINTS_SIZE = 512
 _HINT_NAME = re.compile(_PREFIX + "[a-z0-9-]+")
 
 
@@ -120,9 +127,12 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
     async def receive() -> Message:
         return {"type": "http.request", "body": body, "more_body": False}
 
-    # Some versions of the parser know the media type in lower case only.
-    parameters = request.headers["content-type"].partition(";")[2]
-    content_type = f"multipart/form-data;{parameters}".encode("latin-1")
+    # The parser gets a boundary and nothing else of the header: Python keeps every name of a charset that it has not
+    # found, and some parsers take quadratic time for long parameters.
+    boundary = _BOUNDARY.search(request.headers["content-type"])
+    if boundary is None:
+        raise MalformedRequestError("the multipart body has no boundary, or one that RFC 2046 does not allow")
+    content_type = f'multipart/form-data; boundary="{boundary[1] or boundary[2]}"'.encode()
     bounded = Request({**request.scope, "headers": [(b"content-type", content_type)]}, receive)
     try:
         async with bounded.form(max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1) as form:
@@ -169,10 +179,13 @@ def _registration_form(fields: list[tuple[str, str]]) -> RegistrationForm:
     if not (token.isascii() and token.isprintable()):
         raise MalformedRequestError("the registration token has characters that no token has")
     hints: dict[str, str] = {}
-    room = _MAX_HINTS_LENGTH
     for name, value in fields:
-        is_hint = name != _TOKEN_FIELD and _HINT_NAME.fullmatch(name) and value.isprintable()
-        if is_hint and name not in hints and len(name) + len(value) <= room:
+        is_hint = name != _TOKEN_FIELD and _HINT_NAME.fullmatch(name) and value.isascii() and value.isprintable()
+        if is_hint and name not in hints and _size_in_cookie(hints | {name: value}) <= _MAX_HINTS_SIZE:
             hints[name] = value
-            room -= len(name) + len(value)
     return RegistrationForm(token=token, free_trial=hints.get(_OFFER_TYPE_FIELD) == "free-trial", hints=hints)
+
+
+def _size_in_cookie(hints: dict[str, str]) -> float:
+    """Bytes that the hints take as JSON in base64."""
+    return len(json.dumps(hints, separators=(",", ":"))) * 4 / 3

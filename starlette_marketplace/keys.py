@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from .settings import MarketplaceSettings
 
-# Every host that botocore builds for the metering service, and its interface endpoints in a VPC. A host such as
-# abc.execute-api.us-east-1.amazonaws.com is at AWS and not AWS.
+# Every host that botocore builds for the metering service, and its interface endpoints in a VPC. Hosts such as
+# abc.execute-api.us-east-1.amazonaws.com and metering-marketplace.s3.amazonaws.com belong to customers of AWS.
 _METERING_HOST = re.compile(
-    r"(vpce-[a-z0-9-]+\.)?metering[.-]marketplace(-fips)?\.[a-z0-9-]+\."
+    r"(vpce-[a-z0-9-]+\.)?metering[.-]marketplace(-fips)?\.[a-z]+(-[a-z]+)+-[0-9]+\."
     r"((vpce\.)?amazonaws\.(com|com\.cn|eu)|api\.aws|api\.amazonwebservices\.(com\.cn|eu))"
 )
 # In the order in which botocore asks for them.

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING
 
 import anyio
 from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
+from .clocks import wall_clock
 from .customer import Registration, masked
 from .errors import ConfigurationError, MarketplaceError, ProductMismatchError
 from .form import RegistrationForm, read_form
@@ -65,8 +67,13 @@ class RegistrationEndpoint:
     async def _respond(self, request: Request) -> ASGIApp:
         match request.method:
             case "POST":
-                with self.telemetry.registration() as outcome:
-                    return await self._register(request, outcome)
+                try:
+                    with self.telemetry.registration() as outcome:
+                        return await self._register(request, outcome)
+                except HTTPException as exc:
+                    # A hook has raised it, and the host makes a response of it.
+                    exc.status_code = _see_other(exc.status_code)
+                    raise
             case "GET" | "HEAD":
                 # Never 405: AWS checks that it can reach the address.
                 response = landing_page(self._seller(request))
@@ -84,14 +91,17 @@ class RegistrationEndpoint:
             refusal = await self.on_request(RegistrationRequested(request))
             if refusal is not None:
                 outcome.code = "REFUSED"
-                return refusal
+                return _answer_of_hook(refusal)
             customer = await self.resolutions.resolve(form.token, deadline=deadline)
             if not accepts_product(self.settings, customer.product_code):
                 raise ProductMismatchError(
                     f"the token is for product code {customer.product_code}, which product_codes does not list"
                 )
             registration = Registration(
-                customer=customer, resolved_at=datetime.now(UTC), free_trial=form.free_trial, hints=form.hints
+                customer=customer,
+                resolved_at=datetime.fromtimestamp(wall_clock(), UTC),
+                free_trial=form.free_trial,
+                hints=form.hints,
             )
             answer = await self.on_resolved(RegistrationResolved(request, registration))
         except MarketplaceError as error:
@@ -110,28 +120,7 @@ class RegistrationEndpoint:
         )
         if not isinstance(answer, Response):
             return self._send_on(request, registration, answer)
-        return answer if is_refused else self._remembering(answer, registration)
-
-    def _remembering(self, response: Response, registration: Registration) -> ASGIApp:
-        """The host's `response` with the cookie of `registration`.
-
-        The response itself is left as it is: a hook may answer every buyer with the same one, and none may get the
-        cookie of another.
-        """
-        cookie = self.session.cookie(registration)
-
-        async def app(scope: Scope, receive: Receive, send: Send) -> None:
-            async def send_with_cookie(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    headers = MutableHeaders(raw=list(message["headers"]))
-                    headers["Cache-Control"] = "no-store"
-                    headers.append("Set-Cookie", cookie)
-                    message = {**message, "headers": headers.raw}
-                await send(message)
-
-            await response(scope, receive, send_with_cookie)
-
-        return app
+        return _answer_of_hook(answer) if is_refused else _answer_of_hook(answer, self.session.cookie(registration))
 
     def _send_on(self, request: Request, registration: Registration, url: str | None) -> Response:
         location = self._below_root(request, self.settings.signup_url if url is None else url)
@@ -153,8 +142,8 @@ class RegistrationEndpoint:
         logo_url = settings.logo_url and self._below_root(request, settings.logo_url)
         return Seller(product_name=settings.product_name, logo_url=logo_url, support_url=settings.support_url)
 
-    async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> Response:
-        _drop_frames(error)
+    async def _fail(self, request: Request, error: MarketplaceError, form: RegistrationForm | None) -> ASGIApp:
+        _drop_secrets(error)
         reference = secrets.token_hex(4).upper()
         logger.log(
             logging.ERROR if isinstance(error, ConfigurationError) else logging.WARNING,
@@ -171,7 +160,7 @@ class RegistrationEndpoint:
                 error, self._seller(request), reference=reference, retry_fields=_retry_fields(error, form)
             )
         failed = RegistrationFailed(request, error, reference, response, _retry_fields(error, form))
-        return await self.on_error(failed) or response
+        return _answer_of_hook(await self.on_error(failed) or response)
 
 
 def _retry_fields(error: MarketplaceError, form: RegistrationForm | None) -> dict[str, str]:
@@ -179,12 +168,40 @@ def _retry_fields(error: MarketplaceError, form: RegistrationForm | None) -> dic
     return form.fields if form is not None and error.status == 503 else {}
 
 
-def _drop_frames(error: BaseException) -> None:
-    """Take the tracebacks off `error` and off all that led to it.
+def _answer_of_hook(response: Response, cookie: str | None = None) -> ASGIApp:
+    """The host's `response` to a registration POST, with `cookie` if there is one.
 
-    The token is among the local variables of those frames, which error trackers send along.
+    The response itself is left as it is: a hook may answer every buyer with the same one, and none may get the cookie
+    of another.
+    """
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_changed(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=list(message["headers"]))
+                if cookie is not None:
+                    headers["Cache-Control"] = "no-store"
+                    headers.append("Set-Cookie", cookie)
+                message = {**message, "status": _see_other(message["status"]), "headers": headers.raw}
+            await send(message)
+
+        await response(scope, receive, send_changed)
+
+    return app
+
+
+def _see_other(status: int) -> int:
+    # These make the browser post the token to the next page. They are what RedirectResponse sends by default.
+    return 303 if status in (307, 308) else status
+
+
+def _drop_secrets(error: BaseException) -> None:
+    """Take off what an error tracker would follow from `error` to the token.
+
+    It is among the local variables of the frames in tracebacks, and in what a parser's or a client's error holds, which
+    stays in `__context__` when another error is raised in its place.
     """
     found: list[BaseException] = [error]
     for exc in found:
-        exc.__traceback__ = None
-        found += [led for led in (exc.__cause__, exc.__context__) if led is not None and led not in found]
+        exc.__traceback__ = exc.__context__ = None
+        found += [exc.__cause__] if exc.__cause__ is not None and exc.__cause__ not in found else []

@@ -173,7 +173,10 @@ class Resolutions:
         try:
             flight.future = self._executor.submit(function, *args)
         except RuntimeError as exc:
-            raise OverloadedError(f"no thread could be started: {exc}") from exc
+            raise OverloadedError(
+                f"No thread could be started ({exc}). Raise the limit of processes of this container, "
+                "or lower max_concurrency."
+            ) from exc
 
     async def _land(self, flight: _Flight[R], deadline: float) -> R | MarketplaceError:
         with anyio.CancelScope(deadline=deadline) as scope:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
@@ -89,16 +89,19 @@ class RegistrationSession:
         """The registrations whose cookies came with `connection` and hold, newest first."""
         found = [
             registration
-            for name, value in connection.cookies.items()
+            for name, value in _cookies(connection)
             if name.startswith(self._prefix) and (registration := self._verify(name, value))
         ]
-        return sorted(found, key=lambda registration: registration.resolved_at, reverse=True)
+        newest: dict[str, Registration] = {}
+        for registration in sorted(found, key=lambda registration: registration.resolved_at, reverse=True):
+            # A name comes twice when another path or domain has a cookie of that name.
+            newest.setdefault(registration.id, registration)
+        return list(newest.values())
 
     def registration(self, connection: HTTPConnection, registration_id: str) -> Registration | None:
         """The registration of that id, None when its cookie did not come or does not hold."""
-        name = self._prefix + registration_id
-        value = connection.cookies.get(name)
-        return None if value is None else self._verify(name, value)
+        found = self.registrations(connection)
+        return next((registration for registration in found if registration.id == registration_id), None)
 
     def _signer(self) -> Signer:
         return Signer(self._keys.all(), key_derivation="none", digest_method=hashlib.sha256)
@@ -124,3 +127,15 @@ class RegistrationSession:
             return None
         age = self._clock() - registration.resolved_at.timestamp()
         return registration if -self._CLOCK_SKEW <= age <= self._max_age else None
+
+
+def _cookies(connection: HTTPConnection) -> Iterator[tuple[str, str]]:
+    """The cookies of `connection`, as the browser sent them.
+
+    Not `connection.cookies`: Starlette strips more than the space and the tab that separate cookies, among it U+00A0.
+    So a cookie that a subdomain has set under a name that begins with it would pass for one with the prefix `__Host-`.
+    """
+    for header in connection.headers.getlist("cookie"):
+        for pair in header.split(";"):
+            name, _, value = pair.partition("=")
+            yield name.strip(" \t"), value.strip(" \t")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import threading
 import weakref
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
 R = TypeVar("R")
@@ -33,7 +33,7 @@ class Threads:
 
     def _begin(self) -> None:
         self._condition = threading.Condition()
-        self._jobs: deque[_Job[Any]] = deque()
+        self._work_queue: SimpleQueue[_Job[Any]] = SimpleQueue()
         self._running = 0
         self._idle = 0
         self._is_closed = False
@@ -48,13 +48,13 @@ class Threads:
         with self._condition:
             if self._is_closed:
                 raise RuntimeError("the threads are closed")
-            self._jobs.append(job)
-            if len(self._jobs) > self._idle and self._running < self._limit:
+            self._work_queue.put(job)
+            if self._work_queue.qsize() > self._idle and self._running < self._limit:
                 try:
                     threading.Thread(target=self._work, name="starlette-marketplace", daemon=True).start()
                 except RuntimeError:
                     if not self._running:
-                        self._jobs.pop()
+                        self._work_queue.get_nowait()
                         raise
                 else:
                     self._running += 1
@@ -65,10 +65,11 @@ class Threads:
         """Refuse new jobs and cancel those that have not begun."""
         with self._condition:
             self._is_closed = True
-            jobs, self._jobs = self._jobs, deque()
+            jobs, self._work_queue = self._work_queue, SimpleQueue()
             self._condition.notify_all()
-        for job in jobs:
-            job.future.cancel()
+        # Outside of the lock, as whoever waits is told.
+        while not jobs.empty():
+            jobs.get_nowait().future.cancel()
 
     def _work(self) -> None:
         while (job := self._next()) is not None:
@@ -78,14 +79,14 @@ class Threads:
 
     def _next(self) -> _Job[Any] | None:
         with self._condition:
-            while not self._jobs:
+            while self._work_queue.empty():
                 self._idle += 1
                 is_wanted = not self._is_closed and self._condition.wait(self._idle_timeout)
                 self._idle -= 1
-                if not is_wanted and not self._jobs:
+                if not is_wanted and self._work_queue.empty():
                     self._running -= 1
                     return None
-            return self._jobs.popleft()
+            return self._work_queue.get_nowait()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -98,6 +98,26 @@ async def test_a_response_that_a_hook_gives_to_all_buyers_gives_nobody_the_cooki
     assert keys == [CUSTOMER.license_arn, "arn:other"]
 
 
+@pytest.mark.parametrize("status", [307, 308])
+@pytest.mark.parametrize("hook", ["on_request", "on_resolved", "on_error"])
+@pytest.mark.parametrize("answer", ["response", "exception"])
+async def test_no_redirect_of_a_hook_makes_the_browser_post_the_token_on(
+    host: Host, settings: MarketplaceSettings, hook: str, status: int, answer: str
+) -> None:
+    redirect = RedirectResponse("https://elsewhere.example/", status)
+
+    def redirects(_: object) -> Response:
+        if answer == "exception":
+            raise HTTPException(status, headers={"Location": "https://elsewhere.example/"})
+        return redirect
+
+    app = host(settings=settings, resolver=FakeResolver(), **{hook: redirects})
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("junk" if hook == "on_error" else "good"))
+    assert (response.status_code, response.headers["location"]) == (303, "https://elsewhere.example/")
+    assert redirect.status_code == status, "the response of the hook is left as it is"
+
+
 async def test_on_resolved_that_refuses_leaves_no_registration(
     host: Host, settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
 ) -> None:

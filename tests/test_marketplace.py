@@ -1,6 +1,9 @@
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import os
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from starlette.applications import Starlette
@@ -9,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from starlette_marketplace import Marketplace, MarketplaceSettings
+from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, form
@@ -95,3 +98,59 @@ def test_a_host_that_mounts_may_start_it_in_its_lifespan(
     with TestClient(app) as client:
         token = marketplace.issue_token("new-product")
         assert client.post(LANDING, data=form(token), follow_redirects=False).status_code == 303
+
+
+@pytest.fixture
+def credentials_that_never_come(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An AWS configuration whose credential_process hangs for as long as the test runs."""
+    pipe, config = tmp_path / "pipe", tmp_path / "config"
+    os.mkfifo(pipe)
+    config.write_text(f"[default]\ncredential_process = cat {pipe}\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(config))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", os.devnull)
+    yield
+    # The process ends once somebody has opened the pipe and closed it.
+    os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+
+
+@pytest.mark.usefixtures("credentials_that_never_come")
+def test_a_server_starts_although_the_look_up_of_credentials_hangs(
+    settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    app = Starlette(routes=[Route("/", lambda _: Response("served"))])
+    app.add_middleware(MarketplaceMiddleware, settings=replace(settings, deadline=0.2))
+
+    with TestClient(app) as client:
+        assert client.get("/").text == "served"
+        assert client.post(LANDING, data=form("good"), follow_redirects=False).status_code == 503
+    record = caplog.records[0]
+    assert (record.levelname, record.name) == ("ERROR", "starlette_marketplace")
+    assert "looking up AWS credentials has taken more than 0.2 s. Check credential_process" in record.message
+
+
+async def test_startup_does_not_wait_for_a_shared_cache_that_hangs(
+    settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    may_end = threading.Event()
+
+    class Hanging:
+        def get(self, key: str) -> str | None:
+            may_end.wait(60)
+            return None
+
+        def set(self, key: str, value: str, ttl: float) -> None:
+            raise AssertionError
+
+        def lock(self, key: str) -> AbstractContextManager[object]:
+            raise AssertionError
+
+    marketplace = Marketplace(replace(settings, deadline=0.2), resolver=FakeResolver(), shared_cache=Hanging())
+    await marketplace.startup()
+    may_end.set()
+    [record] = caplog.records
+    assert record.levelname == "ERROR"
+    assert "the shared cache has not answered within 0.2 s. Give its client time-outs." in record.message
+    marketplace.shutdown()

@@ -11,12 +11,15 @@ import httpx2
 import pytest
 import trio
 import trio.testing
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from starlette.types import ASGIApp, Message, Receive
 
 from starlette_marketplace import MarketplaceSettings, ThrottledError
 from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import HOSTS, LANDING, Host, browser, form, status_in_the_end
+from tests.hosts import HOSTS, LANDING, Host, browser, fastapi_middleware, form, status_in_the_end
 from tests.servers import serve
 from tests.sockets import connect, post_of
 
@@ -85,6 +88,34 @@ class _Form(HTMLParser):
             self.method = values["method"]
         if tag == "input":
             self.fields[values["name"]] = values["value"]
+
+
+_hint_texts = st.text(
+    st.sampled_from('a"\\\\é\U0001f600\x7f ') | st.characters(exclude_categories=["Cs"]), max_size=500
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from(["offer-type", "a", "b" * 200, *"cdefg"]), _hint_texts), max_size=40))
+@hypothesis_settings(deadline=None)
+def test_the_cookie_stays_below_1200_bytes_whatever_is_posted(hints: list[tuple[str, str]]) -> None:
+    # As long as AWS's identifiers are.
+    customer = replace(
+        CUSTOMER,
+        product_code="a" * 25,
+        license_arn=f"arn:aws:license-manager::294406891311:license:l-{'0' * 32}",
+        agreement_id=f"agmt-{'0' * 25}",
+    )
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*")
+    fields = {"x-amzn-marketplace-token": "good", **{f"x-amzn-marketplace-{name}": text for name, text in hints}}
+
+    async def post() -> httpx2.Response:
+        async with browser(fastapi_middleware(settings=settings, resolver=FakeResolver({"good": customer}))) as buyer:
+            return await buyer.post(LANDING, data=fields)
+
+    response = anyio.run(post)
+    [cookie] = response.headers.get_list("set-cookie") or [""]
+    assert len(cookie.partition(";")[0]) < 1200
+    assert response.status_code in (303, 413)
 
 
 async def test_a_good_token_sends_the_buyer_to_signup_with_one_signed_cookie(

@@ -1,5 +1,6 @@
 import asyncio
 import gc
+import math
 import threading
 import traceback
 import weakref
@@ -337,7 +338,40 @@ async def test_run_raises_what_the_function_raises(make: Make) -> None:
         raise ZeroDivisionError(threading.current_thread().name)
 
     with pytest.raises(ZeroDivisionError, match="starlette-marketplace"):
-        await make(FakeResolver()).run(fails)
+        await make(FakeResolver()).run(fails, deadline=math.inf)
+
+
+async def test_waiting_for_what_runs_ends_at_the_deadline_and_it_goes_on(make: Make) -> None:
+    resolutions, may_end, ended = make(FakeResolver()), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        assert may_end.wait(60)
+        ended.set()
+
+    with pytest.raises(DeadlineExceededError):
+        await resolutions.run(hang, deadline=anyio.current_time())
+    may_end.set()
+    assert await anyio.to_thread.run_sync(ended.wait, 60)
+
+
+async def test_closing_ends_the_wait_for_what_has_not_begun_to_run(make: Make) -> None:
+    resolver = FakeResolver()
+    resolutions = make(resolver, max_concurrency=1)
+    errors = []
+
+    async def run() -> None:
+        with pytest.raises(UnavailableError) as caught:
+            await resolutions.run(lambda: None, deadline=math.inf)
+        errors.append(str(caught.value))
+
+    async with anyio.create_task_group() as tasks:
+        with resolver.held():
+            tasks.start_soon(resolutions.resolve, "good")
+            await call_made(resolver)
+            tasks.start_soon(run)
+            await anyio.wait_all_tasks_blocked()
+            resolutions.close()
+    assert errors == ["the server is shutting down"]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

@@ -15,11 +15,12 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from starlette_marketplace import MarketplaceCustomer, MarketplaceSettings, Registration
+from starlette_marketplace.keys import Keys
 from starlette_marketplace.session import RegistrationSession
 
 KEY = "k3y-0123456789abcdef0123456789ab"
 NEW_KEY = "n3w-0123456789abcdef0123456789ab"
-SALT = "starlette_marketplace.session"
+PURPOSE = "session"
 NOW = 1_795_400_000.25
 OTHERS = "session=abc; theme=dark; __Host-other-1=x"
 
@@ -58,13 +59,14 @@ def browser(*cookies: tuple[str, str] | str | bytes) -> HTTPConnection:
     return HTTPConnection({"type": "http", "headers": [(b"cookie", header)]})
 
 
-def signed(data: object, *, key: str = KEY, salt: str = SALT, digest: Any = hashlib.sha256) -> str:
-    return signed_bytes(json.dumps(data).encode(), key=key, salt=salt, digest=digest)
+def signed(data: object, *, key: str = KEY, purpose: str = PURPOSE, digest: Any = hashlib.sha256) -> str:
+    return signed_bytes(json.dumps(data).encode(), key=key, purpose=purpose, digest=digest)
 
 
-def signed_bytes(payload: bytes, *, key: str = KEY, salt: str = SALT, digest: Any = hashlib.sha256) -> str:
+def signed_bytes(payload: bytes, *, key: str = KEY, purpose: str = PURPOSE, digest: Any = hashlib.sha256) -> str:
     """The value of a cookie of this payload, under the name that `REGISTRATION` has."""
-    signer = Signer(key, salt, key_derivation="hmac", digest_method=digest)
+    derived = Keys(MarketplaceSettings(secret_key=key, product_codes="*"), purpose).newest()
+    signer = Signer(derived, key_derivation="none", digest_method=digest)
     pair = signer.sign(f"__Host-marketplace-{REGISTRATION.id}={base64_encode(payload).decode()}")
     return pair.decode().partition("=")[2]
 
@@ -199,8 +201,7 @@ def test_a_cookie_of_another_name_does_not_count() -> None:
     "changes",
     [
         {"key": NEW_KEY},
-        {"salt": "itsdangerous"},
-        {"salt": "starlette_marketplace.other"},
+        {"purpose": "token"},
         {"digest": hashlib.sha1},
     ],
 )
@@ -255,6 +256,43 @@ def test_a_key_that_fell_back_still_verifies_and_no_longer_signs() -> None:
     assert is_unreadable((NAME, VALUE), session=without)
     assert without.registrations(browser(cookie_of(REGISTRATION, rotated))) == [REGISTRATION]
     assert is_unreadable(cookie_of(REGISTRATION, rotated))
+
+
+def test_a_cookie_that_was_made_against_a_local_marketplace_does_not_count_in_production() -> None:
+    staging = session_of(endpoint_url="http://localhost:8001")
+    cookie = cookie_of(REGISTRATION, staging)
+
+    assert staging.registrations(browser(cookie)) == [REGISTRATION]
+    assert is_unreadable(cookie)
+    assert is_unreadable((NAME, VALUE), session=staging)
+    assert is_unreadable(cookie, session=session_of(endpoint_url="http://localhost:8002"))
+
+
+# What str.strip removes, and so Starlette's parser of cookies; browsers take all but the control characters in a name.
+@pytest.mark.parametrize("before", ["\xa0", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e", "\x1f", "\xa0 \t\xa0"])
+@pytest.mark.parametrize("after", ["", "\xa0"])
+def test_a_cookie_that_a_subdomain_has_planted_past_the_prefix_does_not_count(before: str, after: str) -> None:
+    planted = f"{before}{NAME}{after}={VALUE}"
+
+    assert is_unreadable(planted)
+    assert is_unreadable(f"a=b; {planted}; c=d")
+    assert is_unreadable(f"{NAME}={before}{VALUE}")
+    assert SESSION.registrations(browser(f"{planted};\t{NAME}={VALUE} ")) == [REGISTRATION]
+
+
+def test_cookies_in_several_headers_are_all_read() -> None:
+    other = registration_of("2", resolved_at=NOW - 1)
+    headers = [(b"cookie", "=".join(cookie_of(each)).encode()) for each in (REGISTRATION, other)]
+    connection = HTTPConnection({"type": "http", "headers": headers})
+
+    assert SESSION.registrations(connection) == [REGISTRATION, other]
+
+
+def test_of_two_cookies_of_one_name_the_newest_that_holds_counts() -> None:
+    older = registration_of(resolved_at=NOW - 5)
+    for cookies in ([cookie_of(older), (NAME, VALUE)], [(NAME, VALUE), cookie_of(older), (NAME, "forged")]):
+        assert SESSION.registrations(browser(*cookies)) == [REGISTRATION]
+        assert SESSION.registration(browser(*cookies), REGISTRATION.id) == REGISTRATION
 
 
 def test_a_huge_cookie_does_not_count() -> None:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -14,6 +15,7 @@ import boto3
 import httpx2
 import pytest
 from botocore import BOTOCORE_ROOT
+from freezegun import freeze_time
 from starlette.testclient import TestClient
 
 from starlette_marketplace import (
@@ -404,3 +406,38 @@ def test_without_the_extra_the_error_names_it(package: str) -> None:
     )
     assert run.returncode == 1
     assert 'pip install "starlette-marketplace[local]"' in run.stderr.splitlines()[-1]
+
+
+def test_time_may_be_frozen_while_buyers_arrive_and_registrations_grow_old_with_it(
+    local_marketplace: RunningMarketplace,
+) -> None:
+    with TestClient(fastapi_middleware(), follow_redirects=False) as client:
+        with freeze_time("2026-01-15 12:00:00"):
+            assert client.post(LANDING, data=local_marketplace.form()).status_code == 303
+            registration = client.get("/signup").json()
+            assert datetime.fromtimestamp(registration["resolved_at"], UTC) == datetime(2026, 1, 15, 12, tzinfo=UTC)
+        with freeze_time("2026-01-15 13:00:01"):
+            assert client.get("/signup").json() is None
+        with freeze_time("2026-01-16"):
+            add_registration(client)
+            assert client.get("/signup").json() is not None
+
+
+def test_tokens_of_the_local_marketplace_grow_old_with_the_time_that_a_test_moves(
+    local_marketplace: RunningMarketplace,
+) -> None:
+    local_marketplace.marketplace.token_life = 60
+    app = fastapi_middleware()
+    with freeze_time() as time, TestClient(app, follow_redirects=False) as client:
+        fresh, old = local_marketplace.form(), local_marketplace.form()
+        assert client.post(LANDING, data=fresh).status_code == 303
+        time.tick(61)
+        assert client.post(LANDING, data=old).status_code == 400
+
+
+def test_the_local_marketplace_answers_and_stops_while_time_stands_still() -> None:
+    with freeze_time("2020-02-02"), run_local_marketplace() as running:
+        running.marketplace.delay = 0.05
+        settings = replace(SETTINGS, endpoint_url=running.url, region_name="us-east-1")
+        with patch.dict(os.environ, running.environment()):
+            assert AwsResolver(settings).resolve(running.issue_token()).product_code == "acmeanalytics"

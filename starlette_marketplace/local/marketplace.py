@@ -36,6 +36,11 @@ if TYPE_CHECKING:
     from .buyers import Buyer
 
 
+def _monotonic() -> float:
+    # Looked up when it is called, so that tests which freeze or move time reach it.
+    return time.monotonic()
+
+
 class LocalMarketplace:
     """A stand-in for AWS Marketplace, as an ASGI app: the storefront that buyers click and the API that sellers call.
 
@@ -64,7 +69,7 @@ class LocalMarketplace:
         delay: float = 0.0,
         error_rate: float = 0.0,
         token_life: float | None = None,
-        timer: Callable[[], float] = time.monotonic,
+        timer: Callable[[], float] = _monotonic,
         random: Callable[[], float] = _random.random,
     ) -> None:
         self.registration_url = registration_url

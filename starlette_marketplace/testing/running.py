@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 from anyio.from_thread import start_blocking_portal
@@ -17,6 +20,19 @@ if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
     from ..local import LocalMarketplace, ResolveCall
+
+
+# The clock that libraries which freeze or move time for a test leave alone; Windows does not have it.
+_real_time: Callable[[], float] = (
+    partial(time.clock_gettime, time.CLOCK_MONOTONIC) if hasattr(time, "clock_gettime") else time.monotonic
+)
+
+
+class _LoopInRealTime(asyncio.SelectorEventLoop):
+    """An event loop whose timers go off while time is frozen: without them, the server would never stop."""
+
+    def time(self) -> float:
+        return _real_time()
 
 
 class RunningMarketplace:
@@ -109,7 +125,9 @@ def run_local_marketplace() -> Iterator[RunningMarketplace]:
     server = Server(config)
     with (
         socket.create_server(("127.0.0.1", 0)) as listener,
-        start_blocking_portal("asyncio", name="starlette-marketplace-local") as portal,
+        start_blocking_portal(
+            "asyncio", {"loop_factory": _LoopInRealTime}, name="starlette-marketplace-local"
+        ) as portal,
     ):
         ended, _ = portal.start_task(server.run_on, listener)
         try:

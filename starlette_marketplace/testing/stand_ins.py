@@ -10,6 +10,7 @@ from http.cookies import SimpleCookie
 from typing import Protocol, TypedDict, Unpack
 from urllib.parse import urlsplit
 
+from ..clocks import wall_clock
 from ..customer import MarketplaceCustomer, Registration
 from ..errors import InvalidTokenError, MarketplaceError
 from ..form import RegistrationForm
@@ -140,7 +141,7 @@ def add_registration(
         raise ValueError(f"product_codes does not list {customer.product_code!r}, the product of this customer")
     registration = Registration(
         customer=customer,
-        resolved_at=datetime.now(UTC),
+        resolved_at=datetime.fromtimestamp(wall_clock(), UTC),
         free_trial=free_trial,
         hints=_hints(free_trial, hints),
     )
