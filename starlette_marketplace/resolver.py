@@ -33,6 +33,9 @@ class HiddenToken:
 
     Error trackers send the local variables of every frame along with a log line, so a frame that calls what may log
     holds a token only like this.
+
+    Attributes:
+        value: The token.
     """
 
     value: str = field(repr=False)
