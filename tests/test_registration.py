@@ -600,3 +600,27 @@ async def test_a_page_escapes_what_comes_from_outside(host: Host, settings: Mark
         response = await buyer.post(LANDING, data=form(hostile))
     assert "<b>" not in response.text
     assert _Form(response.text).fields == {"x-amzn-marketplace-token": hostile}
+
+
+@pytest.mark.parametrize(
+    ("content_type", "body"),
+    [
+        ("application/x-www-form-urlencoded", b"x-amzn-marketplace-token=kept&a=%ff"),
+        ("application/x-www-form-urlencoded", b"x-amzn-marketplace-token=kept&a=\xff"),
+        ("application/json", b'{"RegistrationToken": "kept"'),
+        ("application/json", b'{"RegistrationToken": "kept", "a": "\xff"}'),
+        ("multipart/form-data; boundary=x", b'--x\r\nContent-Disposition: form-data; title="a"\r\n\r\nkept\r\n--x--'),
+    ],
+)
+async def test_the_error_that_a_hook_gets_does_not_lead_to_the_parsers_which_holds_the_body(
+    settings: MarketplaceSettings, content_type: str, body: bytes
+) -> None:
+    errors: list[BaseException] = []
+    app = fastapi_middleware(
+        settings=settings, resolver=FakeResolver(), on_error=lambda event: errors.append(event.error)
+    )
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, content=body, headers={"Content-Type": content_type})
+    assert response.status_code == 400
+    [error] = errors
+    assert (error.__cause__, error.__context__, error.__traceback__) == (None, None, None)
