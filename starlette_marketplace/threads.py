@@ -42,12 +42,10 @@ class Threads:
         """Have `function` called in one of the threads.
 
         Raises:
-            RuntimeError: There is no thread, and none can be started; or the threads are closed. Nothing is kept.
+            RuntimeError: There is no thread, and none can be started. Nothing of the job is kept.
         """
         job = _Job(function, args)
         with self._condition:
-            if self._is_closed:
-                raise RuntimeError("the threads are closed")
             self._work_queue.put(job)
             if self._work_queue.qsize() > self._idle and self._running < self._limit:
                 try:
@@ -62,7 +60,7 @@ class Threads:
         return job.future
 
     def close(self) -> None:
-        """Refuse new jobs and cancel those that have not begun."""
+        """Cancel the jobs that have not begun, and let the threads end. It takes no job after that."""
         with self._condition:
             self._is_closed = True
             jobs, self._work_queue = self._work_queue, SimpleQueue()

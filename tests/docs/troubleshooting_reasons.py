@@ -240,6 +240,7 @@ FAILING: dict[str, Failing] = {
     "two-tokens": sending(data={"x-amzn-marketplace-token": ["a", "b"]}),
     "odd-token": sending(data=form("ä")),
     "bad-form": sending({"content-type": "application/x-www-form-urlencoded"}, content="a=%FF"),
+    "bad-boundary": sending({"content-type": f"multipart/form-data; boundary={'a' * 71}"}, content="--b\r\n"),
     "bad-multipart": sending({"content-type": "multipart/form-data; boundary=a"}, content="--b\r\n"),
     "bad-json": sending_json('{"RegistrationToken": '),
     "json-no-object": sending_json("[]"),
