@@ -64,6 +64,7 @@ def test_a_thread_with_nothing_to_do_takes_the_next_job_and_ends_after_a_while()
 
 def test_closing_cancels_what_has_not_begun_and_ends_the_threads() -> None:
     threads, gate = Threads(1), Gate()
+    thread = threads.submit(threading.current_thread).result(60)
     running, waiting = threads.submit(gate), threads.submit(threading.current_thread)
     assert gate.begun.acquire(timeout=60)
 
@@ -72,7 +73,6 @@ def test_closing_cancels_what_has_not_begun_and_ends_the_threads() -> None:
         waiting.result(60)
     gate.may_end.set()
     assert running.result(60) == "starlette-marketplace"
-    thread = next(each for each in threading.enumerate() if each.name == "starlette-marketplace")
     thread.join(60)
     assert not thread.is_alive()
 
