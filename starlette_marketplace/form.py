@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import anyio
+import anyio.lowlevel
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartException
 from starlette.requests import ClientDisconnect, Request
@@ -104,16 +105,19 @@ async def _read_body(request: Request, max_body_size: int) -> bytes:
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_body_size):
         raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
     body = bytearray()
-    more_body = True
-    while more_body:
+    while True:
         message = await request.receive()
         if message["type"] == "http.disconnect":
             raise ClientDisconnect
-        body += message.get("body", b"")
-        if len(body) > max_body_size:
-            raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
-        more_body = message.get("more_body", False)
-    return bytes(body)
+        # ASGI wants other types of messages to be ignored.
+        if message["type"] == "http.request":
+            body += message.get("body", b"")
+            if len(body) > max_body_size:
+                raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+            if not message.get("more_body", False):
+                return bytes(body)
+        # The deadline holds for messages without end that need no waiting, too.
+        await anyio.lowlevel.checkpoint()
 
 
 async def _parse_urlencoded(_: Request, body: bytes) -> list[tuple[str, str]]:

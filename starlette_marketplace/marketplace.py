@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import anyio
-from starlette.routing import Route, Router
+from starlette.routing import Match, Route, Router
 
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
 from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async
@@ -21,6 +21,7 @@ from .telemetry import Telemetry, WatchedResolver
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Self
 
     from starlette.requests import HTTPConnection
     from starlette.responses import Response
@@ -83,14 +84,25 @@ class Marketplace:
         )
         mounted = replace(self.endpoint, is_mounted=True)
         self.routes: list[Route] = [
-            Route("/register", mounted, name="marketplace-register"),
-            Route("/register/", mounted, include_in_schema=False),
+            _MountedRoute("/register", mounted, name="marketplace-register"),
+            _MountedRoute("/register/", mounted, include_in_schema=False),
         ]
         self._router = Router(self.routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve the routes."""
+        if "router" not in scope:
+            # Outside Starlette, root_path may or may not contain the mount's own prefix, so it says nothing.
+            scope = {"app_root_path": "", **scope}
         await self._router(scope, receive, send)
+
+    def __copy__(self) -> Self:
+        """Itself: there is one set of threads, calls under way and cached answers."""
+        return self
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Itself, too: some middleware copies the scope of each request deeply, and it holds this object."""
+        return self
 
     async def startup(self) -> None:
         """Get ready for the first buyer: create the boto3 client, and look whether the shared cache can be reached.
@@ -166,6 +178,31 @@ class Marketplace:
     def complete_registration(self, response: Response, registration: Registration) -> None:
         """Make `response` end the registration session of `registration`, once the customer is linked to an account."""
         self._session.delete(response, registration)
+
+
+class _MountedRoute(Route):
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        if match is Match.NONE and "app_root_path" in scope:
+            # Below a Mount, Starlette looks for the app's root path in `path`, where it may be missing.
+            return super().matches({**scope, "path": route_path(scope), "root_path": ""})
+        return match, child_scope
+
+
+def route_path(scope: Scope) -> str:
+    """The path below `root_path`.
+
+    Servers put the root path of the app in front of `path`, as ASGI wants it. Some leave it out, and so does a proxy
+    that strips it before `FastAPI(root_path=...)`; below a Mount, `path` then begins with the Mount's prefix alone.
+    """
+    path: str = scope.get("path", "")
+    root_path: str = scope.get("root_path", "")
+    mounts = root_path.removeprefix(scope.get("app_root_path", ""))
+    for prefix in (root_path, root_path.rstrip("/"), mounts):
+        below = path.removeprefix(prefix)
+        if path.startswith(prefix) and below.startswith("/"):
+            return below
+    return path
 
 
 def _make_telemetry() -> Telemetry:

@@ -11,10 +11,11 @@ from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import HTTPConnection
 
 from .errors import SettingsError
-from .marketplace import Marketplace
+from .marketplace import Marketplace, route_path
+from .responses import without_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable
+    from collections.abc import Awaitable, Callable
 
     from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -82,11 +83,15 @@ class MarketplaceMiddleware:
 
         It runs on every request of the host: a coroutine of its own would cost each as much as all that it does.
         """
-        if scope["type"] == "lifespan":
+        kind = scope["type"]
+        if kind == "http":
+            scope[_SCOPE_KEY] = self._marketplace
+            if self._path in scope.get("path", "") and route_path(scope) in self._paths:
+                return self._answer(scope, receive, send)
+        elif kind == "websocket":
+            scope[_SCOPE_KEY] = self._marketplace
+        elif kind == "lifespan":
             return self._lifespan(scope, receive, send)
-        scope[_SCOPE_KEY] = self._marketplace
-        if self._path in scope["path"] and scope["type"] == "http" and _route_path(scope) in self._paths:
-            return self._answer(scope, receive, send)
         return self._app(scope, receive, send)
 
     async def _call(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -101,27 +106,82 @@ class MarketplaceMiddleware:
         app = scope.get("app")
         handlers = app.exception_handlers if isinstance(app, Starlette) else {}
         inner = {kind: handler for kind, handler in handlers.items() if kind not in (500, Exception)}
+        if scope["method"] == "HEAD":
+            send = without_body(send)  # of what those handlers answer, too
         marketplace: Marketplace = scope[_SCOPE_KEY]
         await ExceptionMiddleware(marketplace.endpoint, inner)(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
-        messages = [await receive()]
+        lifespan = _Lifespan(self._startup, receive, send)
         try:
-            if self._marketplace is None:
-                raise SettingsError(str(self._error))
-            await self._marketplace.startup()
-        except Exception as error:
-            # Without this message servers take the exception for a host that has no lifespan, and skip the host's own.
-            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            await self._app(scope, lifespan.receive, lifespan.send)
+        except Exception:
+            await lifespan.settle()
             raise
-
-        async def replay() -> Message:
-            return messages.pop() if messages else await receive()
-
-        try:
-            await self._app(scope, replay, send)
+        else:
+            await lifespan.settle()
         finally:
-            self._marketplace.shutdown()
+            # A host that has no lifespan, or leaves it early, is served all the same.
+            if lifespan.is_over and self._marketplace is not None:
+                self._marketplace.shutdown()
+
+    async def _startup(self) -> None:
+        if self._marketplace is None:
+            raise SettingsError(str(self._error))
+        await self._marketplace.startup()
+
+
+class _Lifespan:
+    """The lifespan of the host. It sees its scope first; `startup` is called when it asks for the first message.
+
+    Attributes:
+        is_over: Whether the host has been told to shut down.
+    """
+
+    def __init__(self, startup: Callable[[], Awaitable[None]], receive: Receive, send: Send) -> None:
+        self._startup = startup
+        self._receive = receive
+        self._send = send
+        self._has_begun = False
+        self._failure: Exception | None = None
+        self.is_over = False
+
+    async def receive(self) -> Message:
+        """What the host calls; raises what `startup` has raised, each time."""
+        if self._failure is None:
+            message = await self._receive()
+            self.is_over = message["type"] == "lifespan.shutdown"
+            await self._begin()
+        if self._failure is not None:
+            raise self._failure
+        return message
+
+    async def send(self, message: Message) -> None:
+        """What the host calls; what it says of a failure that is not its own is dropped."""
+        if self._failure is None:
+            await self._send(message)
+
+    async def settle(self) -> None:
+        """Raise what `startup` has raised, now that the host has ended, and tell the server of it.
+
+        A host that has no lifespan has asked for no message, and `startup` is called only here.
+        """
+        if not self._has_begun:
+            await self._begin()
+            if self._failure is not None:
+                await self._receive()  # Servers expect no answer before.
+        if self._failure is not None:
+            # Without this message servers take the exception for a host that has no lifespan, and skip the host's own.
+            await self._send({"type": "lifespan.startup.failed", "message": str(self._failure)})
+            raise self._failure
+
+    async def _begin(self) -> None:
+        if not self._has_begun:
+            self._has_begun = True
+            try:
+                await self._startup()
+            except Exception as exc:  # noqa: BLE001 - raised where the host, and then the server, find it.
+                self._failure = exc
 
 
 def get_registration(connection: HTTPConnection) -> Registration | None:
@@ -162,10 +222,3 @@ def _marketplace(connection: HTTPConnection) -> Marketplace:
             "or ask the Marketplace that you mounted: marketplace.get_registration(request)"
         )
     return marketplace
-
-
-def _route_path(scope: Scope) -> str:
-    """The path below root_path, which ASGI servers put in front of it."""
-    path: str = scope["path"]
-    root_path: str = scope.get("root_path", "").rstrip("/")
-    return path[len(root_path) :] if path.startswith(root_path + "/") else path

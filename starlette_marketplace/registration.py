@@ -19,7 +19,7 @@ from .customer import Registration, masked
 from .errors import ConfigurationError, MarketplaceError, ProductMismatchError
 from .form import RegistrationForm, read_form
 from .hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
-from .responses import Seller, error_page, json_error, json_success, landing_page, prefers_json
+from .responses import Seller, error_page, json_error, json_success, landing_page, prefers_json, without_body
 from .settings import accepts_product
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ class RegistrationEndpoint:
     """The ASGI app behind the landing URL, whatever its path.
 
     Attributes:
-        is_mounted: Whether `root_path` is that of a mount, and the app's own is one or more mounts further out.
+        is_mounted: Whether `root_path` may be that of a Mount, with the app's own one or more Mounts further out.
     """
 
     settings: MarketplaceSettings
@@ -61,8 +61,9 @@ class RegistrationEndpoint:
         try:
             response = await self._respond(request)
         except ClientDisconnect:
-            return
-        await response(scope, receive, send)
+            # Nobody reads it, but Starlette's BaseHTTPMiddleware takes a missing response for a bug.
+            response = Response(status_code=400, headers={"Cache-Control": "no-store"})
+        await response(scope, receive, without_body(send) if request.method == "HEAD" else send)
 
     async def _respond(self, request: Request) -> ASGIApp:
         match request.method:
@@ -133,9 +134,11 @@ class RegistrationEndpoint:
     def _below_root(self, request: Request, url: str) -> str:
         if not url.startswith("/"):
             return url
-        # Starlette's Mount keeps the root path of the outermost app.
-        root_path: str = request.scope.get("app_root_path" if self.is_mounted else "root_path", "")
-        return root_path.rstrip("/") + url
+        root_path: str = request.scope.get("root_path", "")
+        if self.is_mounted:
+            # A Mount adds its prefix to root_path, and keeps the root path of the outermost app here.
+            root_path = request.scope.get("app_root_path", root_path)
+        return "".join(f"/{part}" for part in root_path.split("/") if part) + url
 
     def _seller(self, request: Request) -> Seller:
         settings = self.settings

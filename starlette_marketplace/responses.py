@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.requests import Request
+    from starlette.types import Message, Send
 
     from .errors import MarketplaceError
 
@@ -53,6 +54,8 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 
 _NO_STORE = {"Cache-Control": "no-store"}
 _PAGE_HEADERS = _NO_STORE | {"Referrer-Policy": "no-referrer", "X-Content-Type-Options": "nosniff"}
+
+_BODY_MESSAGES = ("http.response.body", "http.response.pathsend", "http.response.zerocopysend")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,6 +121,20 @@ def _fresh_link(seller: Seller) -> str:
 <li>In the AWS Marketplace console, open <strong>Manage subscriptions</strong>.</li>
 <li>Choose {product}, then <strong>Set up your account</strong>.</li>
 </ol>"""
+
+
+def without_body(send: Send) -> Send:
+    """`send` for the answer to a HEAD request: the headers that a GET would get, and no body.
+
+    Servers drop the body themselves. Middleware in between may count or compress it.
+    """
+
+    async def send_head(message: Message) -> None:
+        if message["type"] in _BODY_MESSAGES:
+            message = {"type": "http.response.body", "body": b"", "more_body": message.get("more_body", False)}
+        await send(message)
+
+    return send_head
 
 
 def _page(

@@ -390,6 +390,35 @@ async def test_a_body_that_never_arrives_is_not_waited_for_for_ever() -> None:
         await read_form(Request(scope, receive), max_body_size=LIMIT, deadline=anyio.current_time() + 0.01)
 
 
+@pytest.mark.parametrize("message", [{"type": "http.news"}, {"type": "http.request", "body": b"", "more_body": True}])
+async def test_messages_without_end_that_bring_nothing_do_not_outlast_the_deadline(message: Message) -> None:
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", URLENCODED.encode())]}
+
+    async def receive() -> Message:
+        return message
+
+    with pytest.raises(MalformedRequestError, match="did not arrive before the deadline"):
+        await read_form(Request(scope, receive), max_body_size=LIMIT, deadline=anyio.current_time() + 0.01)
+
+
+async def test_messages_of_other_types_are_skipped_and_do_not_end_the_body() -> None:
+    scope = {"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", URLENCODED.encode())]}
+    upload = Upload(urlencoded_form(TOKEN)[:9], urlencoded_form(TOKEN)[9:])
+    news: list[Message] = [
+        {"type": "http.news"},
+        {"type": "http.news", "body": b"&x-amzn-marketplace-token=other", "more_body": False},
+        {"type": "websocket.disconnect"},
+    ]
+
+    messages = [news[0], await upload(), news[1], news[2], await upload()]
+
+    async def receive() -> Message:
+        return messages.pop(0)
+
+    form = await read_form(Request(scope, receive), max_body_size=LIMIT, deadline=math.inf)
+    assert form.token == TOKEN
+
+
 async def test_the_form_may_come_in_any_number_of_pieces() -> None:
     pieces = [bytes([byte]) for byte in urlencoded_form(TOKEN)]
 

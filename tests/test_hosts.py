@@ -14,11 +14,12 @@ import litestar
 import pytest
 import quart
 from asgi_csrf import asgi_csrf  # type: ignore[import-untyped]  # it comes without types
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 from hypercorn.utils import LifespanFailureError
 from litestar.config.csrf import CSRFConfig
 from litestar.middleware import DefineMiddleware
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.middleware.cors import CORSMiddleware
@@ -27,9 +28,10 @@ from starlette.middleware.httpsredirect import HTTPSRedirectMiddleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import HTTPConnection, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from starlette.routing import Host as HostRoute
 from starlette.routing import Mount, Route, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_marketplace import (
     Marketplace,
@@ -40,6 +42,7 @@ from starlette_marketplace import (
     get_registration,
     get_registration_by_id,
 )
+from starlette_marketplace.hooks import LandingVisited
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.middleware import MarketplaceOptions
 from tests.fakes import CUSTOMER, FakeResolver
@@ -130,7 +133,7 @@ def test_uvicorn_with_a_root_path_leads_below_it(host: Host, settings: Marketpla
         assert sign_up_over_a_socket(url, "good", proxied_prefix="/api") == "/api/signup"
 
 
-@each_host_with_the_middleware  # Starlette's Mount wants root_path to be in the path, and hypercorn leaves it out.
+@each_host
 def test_hypercorn_with_a_root_path_leads_below_it(host: Host, settings: MarketplaceSettings) -> None:
     app = host(settings=replace(settings, https_only=False), resolver=FakeResolver())
     with serve_by_hypercorn(app, root_path="/api") as url:
@@ -144,6 +147,178 @@ async def test_the_root_path_of_a_fastapi_app_is_kept(host: Host, settings: Mark
     app.root_path = "/api"
     async with browser(app) as buyer:
         assert await sign_up(buyer, "/api" + LANDING) == "/api/signup"
+
+
+class RewritePath:
+    """Gives the app another path than the browser asked for."""
+
+    def __init__(self, app: ASGIApp, *, strip: str = "", add: str = "", root_path: str | None = None) -> None:
+        self._app = app
+        self._strip = strip
+        self._add = add
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith(self._strip):
+            await PlainTextResponse("not below the public prefix", status_code=404)(scope, receive, send)
+            return
+        scope = {**scope, "path": self._add + scope["path"].removeprefix(self._strip)}
+        if self._root_path is not None:
+            scope["root_path"] = self._root_path
+        await self._app(scope, receive, send)
+
+
+Mounted = Callable[[Marketplace], FastAPI | Starlette]
+
+
+def in_fastapi(marketplace: Marketplace) -> FastAPI:
+    app = FastAPI()
+    app.mount("/marketplace", marketplace)
+    return app
+
+
+def in_a_mount(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[Mount("/marketplace", routes=marketplace.routes)])
+
+
+def in_a_router_in_a_mount(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[Mount("/marketplace", Router(marketplace.routes))])
+
+
+def in_a_mount_with_a_parameter(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[Mount("/{name}", marketplace)])
+
+
+def included_with_a_prefix(marketplace: Marketplace) -> FastAPI:
+    app = FastAPI()
+    app.include_router(APIRouter(routes=list(marketplace.routes)), prefix="/marketplace")
+    return app
+
+
+def among_other_routes(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[Route("/", Response), *marketplace.routes])
+
+
+def among_the_routes_of_fastapi(marketplace: Marketplace) -> FastAPI:
+    return FastAPI(routes=list(marketplace.routes))
+
+
+def on_a_host(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[HostRoute("app.example", marketplace)])
+
+
+def in_a_mount_on_a_host(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[HostRoute("{name}.example", in_a_mount(marketplace))])
+
+
+def in_a_mount_in_a_mount(marketplace: Marketplace) -> Starlette:
+    return Starlette(routes=[Mount("/shop", routes=[Mount("/marketplace", marketplace)])])
+
+
+def in_an_app_in_an_app(marketplace: Marketplace) -> FastAPI:
+    app = FastAPI()
+    app.mount("/shop", in_fastapi(marketplace))
+    return app
+
+
+def included_in_an_app_in_an_app(marketplace: Marketplace) -> FastAPI:
+    app = FastAPI()
+    app.mount("/shop", included_with_a_prefix(marketplace))
+    return app
+
+
+MOUNTED_ONCE: dict[Mounted, str] = {
+    in_fastapi: LANDING,
+    in_a_mount: LANDING,
+    in_a_router_in_a_mount: LANDING,
+    in_a_mount_with_a_parameter: LANDING,
+    included_with_a_prefix: LANDING,
+    among_other_routes: "/register",
+    among_the_routes_of_fastapi: "/register",
+    on_a_host: "/register",
+    in_a_mount_on_a_host: LANDING,
+}
+MOUNTED_TWICE = dict.fromkeys((in_a_mount_in_a_mount, in_an_app_in_an_app), "/shop" + LANDING) | {
+    included_in_an_app_in_an_app: "/shop" + LANDING
+}
+
+
+@pytest.mark.parametrize(("way", "landing"), [*MOUNTED_ONCE.items(), *MOUNTED_TWICE.items()])
+@pytest.mark.parametrize(
+    ("root_path", "signup"),
+    [("", "/signup"), ("/eu", "/eu/signup"), ("/eu/west", "/eu/west/signup"), ("/eu/", "/eu/signup"), ("/", "/signup")],
+)
+async def test_each_way_of_mounting_leads_below_the_root_path_that_the_server_puts_in_front_of_the_path(
+    way: Mounted, landing: str, settings: MarketplaceSettings, root_path: str, signup: str
+) -> None:
+    app = way(Marketplace(settings, resolver=FakeResolver()))
+    async with browser(RewritePath(app, add=root_path, root_path=root_path)) as buyer:
+        assert landed(await buyer.post(landing, data=form("good"))) == signup
+
+
+@pytest.mark.parametrize(("way", "landing"), MOUNTED_ONCE.items())
+@pytest.mark.parametrize("root_path", ["/eu", "/eu/west", "/eu/"])
+async def test_each_way_of_mounting_leads_below_the_root_path_that_is_left_out_of_the_path(
+    way: Mounted, landing: str, settings: MarketplaceSettings, root_path: str
+) -> None:
+    app = way(Marketplace(settings, resolver=FakeResolver()))
+    async with browser(app, root_path=root_path) as buyer:
+        for path in (landing, landing + "/"):
+            assert landed(await buyer.post(path, data=form("good"))) == root_path.rstrip("/") + "/signup"
+
+
+@pytest.mark.parametrize("way", [in_fastapi, included_with_a_prefix, among_the_routes_of_fastapi])
+async def test_each_way_of_mounting_in_fastapi_leads_below_its_root_path_behind_a_proxy_that_strips_it(
+    way: Callable[[Marketplace], FastAPI], settings: MarketplaceSettings
+) -> None:
+    app = way(Marketplace(settings, resolver=FakeResolver()))
+    app.root_path = "/eu"  # Its argument is deprecated.
+    async with browser(app) as buyer:
+        for path in (MOUNTED_ONCE[way], "/eu" + MOUNTED_ONCE[way]):
+            assert landed(await buyer.post(path, data=form("good"))) == "/eu/signup"
+
+
+@pytest.mark.parametrize(("way", "landing"), MOUNTED_TWICE.items())
+async def test_starlette_finds_no_mount_in_a_mount_when_the_root_path_is_left_out_of_the_path(
+    way: Mounted, landing: str, settings: MarketplaceSettings
+) -> None:
+    async with browser(way(Marketplace(settings)), root_path="/eu") as buyer:
+        assert (await buyer.get(landing)).status_code == 404
+
+
+@each_host_with_the_middleware
+@pytest.mark.parametrize(
+    ("root_path", "add"), [("", ""), ("/eu", "/eu"), ("/eu", ""), ("/eu/", "/eu/"), ("/eu/", ""), ("/", "/"), ("/", "")]
+)
+async def test_the_middleware_leads_below_the_root_path_however_it_is_told(
+    host: Host, settings: MarketplaceSettings, root_path: str, add: str
+) -> None:
+    prefix = root_path.rstrip("/")
+    app = host(settings=settings, resolver=FakeResolver())
+    async with browser(RewritePath(app, add=add, root_path=root_path)) as buyer:
+        assert landed(await buyer.post(LANDING, data=form("good"))) == prefix + "/signup"
+    inner = Starlette(routes=[Mount("/shop", app)])
+    async with browser(RewritePath(inner, add=add, root_path=root_path)) as buyer:
+        assert landed(await buyer.post("/shop" + LANDING, data=form("good"))) == prefix + "/shop/signup"
+
+
+async def test_a_root_path_leads_to_no_other_site(settings: MarketplaceSettings) -> None:
+    app = among_other_routes(Marketplace(settings, resolver=FakeResolver()))
+    for root_path, signup in (("//evil.example", "/evil.example/signup"), ("eu", "/eu/signup")):
+        async with browser(app, root_path=root_path) as buyer:
+            assert landed(await buyer.post("/register", data=form("good"))) == signup
+
+
+async def test_another_framework_may_add_the_prefix_of_its_mount_to_the_root_path(
+    settings: MarketplaceSettings,
+) -> None:
+    marketplace = Marketplace(settings, resolver=FakeResolver())
+
+    async def dispatch(scope: Scope, receive: Receive, send: Send) -> None:
+        await marketplace({**scope, "root_path": scope["root_path"] + "/marketplace"}, receive, send)
+
+    async with browser(dispatch) as buyer:
+        assert landed(await buyer.post(LANDING, data=form("good"))) == "/signup"
 
 
 @each_host_with_the_middleware
@@ -186,25 +361,6 @@ async def test_a_mount_in_a_router_in_a_router_leads_to_the_signup_of_the_outerm
         assert await sign_up(buyer, f"{root_path}/eu/shop/aws/register") == f"{root_path}/signup"
 
 
-class RewritePath:
-    """Gives the app another path than the browser asked for."""
-
-    def __init__(self, app: ASGIApp, *, strip: str = "", add: str = "", root_path: str | None = None) -> None:
-        self._app = app
-        self._strip = strip
-        self._add = add
-        self._root_path = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].startswith(self._strip):
-            await PlainTextResponse("not below the public prefix", status_code=404)(scope, receive, send)
-            return
-        scope = {**scope, "path": self._add + scope["path"].removeprefix(self._strip)}
-        if self._root_path is not None:
-            scope["root_path"] = self._root_path
-        await self._app(scope, receive, send)
-
-
 @each_host
 async def test_behind_a_stripped_prefix_that_nobody_told_us_signup_url_names_it(
     host: Host, settings: MarketplaceSettings
@@ -224,7 +380,7 @@ async def test_a_prefix_that_is_set_as_root_path_needs_no_setting(host: Host, se
         assert await sign_up(buyer, "/eu" + LANDING) == "/eu/signup"
 
 
-@each_host_with_the_middleware
+@each_host
 async def test_a_prefix_that_is_stripped_and_set_as_root_path_needs_no_setting(
     host: Host, settings: MarketplaceSettings
 ) -> None:
@@ -469,6 +625,89 @@ async def test_all_of_them_at_once_outside(host: Host, settings: MarketplaceSett
     ]
     async with browser(beside(host(settings=settings, resolver=FakeResolver()), outside=everything)) as buyer:
         assert await sign_up(buyer) == "/signup"
+
+
+# HEAD
+
+
+async def answered(app: ASGIApp, method: str) -> list[Message]:
+    """What the app sends, before any server or client takes something away."""
+    messages: list[Message] = []
+
+    async def watched(scope: Scope, receive: Receive, send: Send) -> None:
+        async def watch(message: Message) -> None:
+            messages.append(message)
+            await send(message)
+
+        await app(scope, receive, watch)
+
+    async with browser(watched) as visitor:
+        await visitor.request(method, LANDING)
+    return messages
+
+
+def page_of_the_host(_: LandingVisited) -> Response:
+    return PlainTextResponse("what the host says")
+
+
+def stream_of_the_host(_: LandingVisited) -> Response:
+    return StreamingResponse(iter(["what ", "the ", "host ", "says"]), headers={"content-length": "18"})
+
+
+def file_of_the_host(_: LandingVisited) -> Response:
+    return FileResponse(__file__)
+
+
+@each_host
+@pytest.mark.parametrize("on_visit", [None, page_of_the_host, stream_of_the_host, file_of_the_host])
+async def test_head_is_answered_with_the_headers_of_get_and_no_body(
+    host: Host, settings: MarketplaceSettings, on_visit: Any
+) -> None:
+    options: dict[str, Any] = {} if on_visit is None else {"on_visit": on_visit}
+    app = host(settings=settings, resolver=FakeResolver(), **options)
+    got, *_ = await answered(app, "GET")
+    head, *body = await answered(app, "HEAD")
+    assert head == got
+    assert int(dict(head["headers"])[b"content-length"])
+    assert {message["type"] for message in body} == {"http.response.body"}
+    assert b"".join(message["body"] for message in body) == b""
+    assert [message["more_body"] for message in body][-1] is False
+
+
+@each_host_with_the_middleware
+async def test_head_is_answered_without_a_body_where_the_hook_raises(host: Host, settings: MarketplaceSettings) -> None:
+    def on_visit(_: LandingVisited) -> None:
+        raise HTTPException(404, "not for you")
+
+    app = host(settings=settings, resolver=FakeResolver(), on_visit=on_visit)
+    got, *_ = await answered(app, "GET")
+    head, *body = await answered(app, "HEAD")
+    assert (head, head["status"]) == (got, 404)
+    assert b"".join(message["body"] for message in body) == b""
+
+
+@pytest.mark.parametrize("kind", ["http.response.pathsend", "http.response.zerocopysend"])
+@each_host
+async def test_head_makes_no_server_send_a_file(host: Host, settings: MarketplaceSettings, kind: str) -> None:
+    class SentByTheServer(Response):
+        async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"1")]})
+            await send({"type": kind, "path": __file__, "file": 3, "more_body": False})
+
+    def on_visit(_: LandingVisited) -> Response:
+        return SentByTheServer()
+
+    answered: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.request"}
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    app = host(settings=settings, resolver=FakeResolver(), on_visit=on_visit)
+    await app({"type": "http", "method": "HEAD", "path": LANDING, "headers": []}, receive, send)
+    assert answered[1:] == [{"type": "http.response.body", "body": b"", "more_body": False}]
 
 
 # Other frameworks

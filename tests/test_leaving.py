@@ -5,21 +5,33 @@ import signal
 import socket
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
 from urllib.parse import urlencode
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from starlette.middleware.base import BaseHTTPMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_marketplace import MarketplaceSettings
+from starlette_marketplace.hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
 from tests.fakes import FakeResolver
 from tests.hosts import HOSTS, LANDING, Host, browser, form
 from tests.memory import living
 from tests.network import Fault, network
-from tests.sockets import answer_on, connect, post_of
+from tests.servers import serve, serve_by_hypercorn
+from tests.sockets import URLENCODED, answer_on, connect, head_of, post_of
+
+
+class Server(Protocol):
+    def __call__(self, app: ASGIApp) -> AbstractContextManager[str]: ...
+
 
 A_HOST = """
 from starlette.applications import Starlette
@@ -34,6 +46,91 @@ app.add_middleware(MarketplaceMiddleware)
 def host(request: pytest.FixtureRequest) -> Host:
     made: Host = request.param
     return made
+
+
+async def read_the_request(event: RegistrationRequested | RegistrationResolved | RegistrationFailed) -> None:
+    await event.request.body()
+
+
+async def wait_on_a_visit(event: LandingVisited) -> None:
+    async for _ in event.request.stream():
+        pass
+
+
+GONE = {"type": "http.disconnect"}
+HALF = {"type": "http.request", "body": b"x-amzn-marketplace-tok", "more_body": True}
+WHOLE = {"type": "http.request", "body": urlencode(form("good")).encode(), "more_body": False}
+BAD = {"type": "http.request", "body": urlencode(form("bad")).encode(), "more_body": False}
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("is_wrapped", [False, True])
+@pytest.mark.parametrize(
+    ("method", "options", "received"),
+    [
+        ("POST", {}, [GONE]),
+        ("POST", {}, [HALF, GONE]),
+        ("POST", {"on_request": read_the_request}, [WHOLE, GONE]),
+        ("POST", {"on_resolved": read_the_request}, [WHOLE, GONE]),
+        ("POST", {"on_error": read_the_request}, [BAD, GONE]),
+        ("GET", {"on_visit": wait_on_a_visit}, [GONE]),
+        ("HEAD", {"on_visit": wait_on_a_visit}, [GONE]),
+    ],
+)
+async def test_a_closed_tab_is_no_error_and_gets_an_answer_that_nobody_reads(
+    host: Host,
+    settings: MarketplaceSettings,
+    caplog: pytest.LogCaptureFixture,
+    is_wrapped: bool,
+    method: str,
+    options: dict[str, Any],
+    received: list[Message],
+) -> None:
+    """BaseHTTPMiddleware takes a missing answer for a mistake of the host."""
+    app = host(settings=settings, resolver=FakeResolver(), **options)
+    if is_wrapped:
+        app = BaseHTTPMiddleware(app, dispatch=lambda request, call_next: call_next(request))
+    messages = list(received)
+    answered: list[Message] = []
+
+    async def receive() -> Message:
+        return messages.pop(0) if messages else GONE
+
+    async def send(message: Message) -> None:
+        answered.append(message)
+
+    headers = [(b"content-type", b"application/x-www-form-urlencoded")]
+    scope = {"type": "http", "method": method, "path": LANDING, "query_string": b"", "headers": headers}
+    await app(scope, receive, send)
+    start, *body = answered
+    assert start["status"] == 400
+    assert dict(start["headers"]) == {b"content-length": b"0", b"cache-control": b"no-store"}
+    assert not any(message["body"] for message in body)
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+@pytest.mark.parametrize("server", [serve, serve_by_hypercorn])
+def test_a_closed_tab_leaves_no_error_on_a_server(host: Host, server: Server, settings: MarketplaceSettings) -> None:
+    ended: SimpleQueue[Exception | None] = SimpleQueue()
+    inside = BaseHTTPMiddleware(
+        host(settings=settings, resolver=FakeResolver()), dispatch=lambda request, call_next: call_next(request)
+    )
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await inside(scope, receive, send)
+        except Exception as error:
+            ended.put(error)
+            raise
+        if scope["type"] == "http":
+            ended.put(None)
+
+    with server(app) as url:
+        for _ in range(5):
+            with connect(url) as connection:
+                connection.sendall(head_of(URLENCODED, "Content-Length: 200") + b"x-amzn-marketplace-tok")
+            assert ended.get(timeout=60) is None
+        assert httpx2.post(url + LANDING, data=form("good")).status_code == 303
 
 
 @pytest.mark.anyio

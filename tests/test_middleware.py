@@ -1,17 +1,21 @@
+import copy
 import inspect
 import logging
 import os
+import traceback
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from types import MappingProxyType
+from typing import Annotated, Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
 from fastapi import Depends, FastAPI, WebSocket
+from hypercorn.middleware import ProxyFixMiddleware
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -32,9 +36,13 @@ from starlette_marketplace import (
 )
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, fastapi_middleware, form, starlette_middleware
-from tests.servers import serve
+from tests.servers import serve, serve_by_hypercorn
 
 pytestmark = pytest.mark.anyio
+
+
+class Server(Protocol):
+    def __call__(self, app: ASGIApp) -> AbstractContextManager[str]: ...
 
 
 @pytest.fixture
@@ -75,6 +83,65 @@ async def test_everything_else_reaches_the_host_untouched(settings: MarketplaceS
     assert calls.pop() == (scope, receive, send)
 
 
+@pytest.mark.parametrize(
+    "scope",
+    [
+        {"type": "channel", "channel": "thumbnails"},
+        {"type": "channel", "path": LANDING},
+        MappingProxyType({"type": "telnet"}),
+        {"type": "http"},
+        {"type": "http", "headers": []},
+        {"type": "websocket"},
+    ],
+    ids=str,
+)
+async def test_a_scope_that_it_does_not_know_or_that_has_no_path_reaches_the_host(
+    settings: MarketplaceSettings, scope: Scope
+) -> None:
+    calls: list[tuple[Scope, Receive, Send]] = []
+    before = dict(scope)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        calls.append((scope, receive, send))
+
+    nothing: Any = None
+    await MarketplaceMiddleware(app, settings=settings)(scope, nothing, nothing)
+    [(received, *_)] = calls
+    assert received is scope
+    if scope["type"] not in ("http", "websocket"):
+        assert scope == before
+
+
+async def test_a_request_without_a_root_path_is_answered(settings: MarketplaceSettings) -> None:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        del scope["root_path"]
+        await MarketplaceMiddleware(Response(), settings=settings, resolver=FakeResolver())(scope, receive, send)
+
+    async with browser(app) as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).headers["location"] == "/signup"
+
+
+async def test_middleware_inside_may_copy_the_scope_deeply(settings: MarketplaceSettings) -> None:
+    """As hypercorn's does for hosts behind a proxy."""
+    bare = starlette_middleware(settings=settings)
+    assert isinstance(bare, Starlette)
+    inside = ProxyFixMiddleware(cast("Any", Starlette(routes=bare.routes)))
+    app = MarketplaceMiddleware(cast("ASGIApp", inside), settings=settings, resolver=FakeResolver())
+    async with browser(app) as buyer:
+        assert (await buyer.get("/signup")).json() is None
+        await buyer.post(LANDING, data=form("good"))
+        registration = (await buyer.get("/signup")).json()
+        assert registration["customer"]["license_arn"] == CUSTOMER.license_arn
+        assert (await buyer.post(f"/signup/{registration['id']}")).json() == registration
+        assert (await buyer.get("/signup")).json() is None
+
+
+def test_a_copy_of_a_marketplace_is_the_marketplace(settings: MarketplaceSettings) -> None:
+    marketplace = Marketplace(settings)
+    assert copy.copy(marketplace) is marketplace
+    assert copy.deepcopy({"scope": [marketplace]})["scope"] == [marketplace]
+
+
 def test_a_websocket_can_read_the_registration(settings: MarketplaceSettings) -> None:
     app = FastAPI()
     app.add_middleware(MarketplaceMiddleware, settings=settings, resolver=FakeResolver())
@@ -109,6 +176,14 @@ async def test_a_root_path_of_a_slash_sends_nobody_to_another_host(settings: Mar
     async with browser(app, root_path="/") as buyer:
         response = await buyer.post(LANDING, data=form("good"))
         assert (response.status_code, response.headers["location"]) == (303, "/signup")
+
+
+async def test_a_root_path_may_end_with_a_slash(settings: MarketplaceSettings) -> None:
+    app = starlette_middleware(settings=settings, resolver=FakeResolver())
+    async with browser(app, root_path="/api/") as buyer:
+        for path in ("/api" + LANDING, "/api/" + LANDING, LANDING):
+            response = await buyer.post(path, data=form("good"))
+            assert (response.status_code, response.headers["location"]) == (303, "/api/signup")
 
 
 async def test_a_root_path_that_only_looks_like_a_prefix_is_none(settings: MarketplaceSettings) -> None:
@@ -313,14 +388,144 @@ def test_the_lifespan_of_the_host_runs_and_the_app_can_be_started_again(settings
     assert seen == ["lifespan.startup", "lifespan.shutdown"] * 2
 
 
-def test_a_host_that_knows_no_lifespan_is_served(settings: MarketplaceSettings) -> None:
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        assert scope["type"] == "http", "this host knows http only"
+class Recorded(Marketplace):
+    """A marketplace that notes when it is started and shut down; an error that is given is raised at startup."""
+
+    def __init__(self, settings: MarketplaceSettings, error: Exception | None = None) -> None:
+        super().__init__(settings, resolver=FakeResolver())
+        self.stages: list[str] = []
+        self.error = error
+
+    async def startup(self) -> None:
+        self.stages.append("marketplace started")
+        await super().startup()
+        if self.error is not None:
+            raise self.error
+
+    def shutdown(self) -> None:
+        self.stages.append("marketplace shut down")
+        super().shutdown()
+
+
+async def http_only(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] != "http":
+        raise NotImplementedError(scope["type"])
+    await PlainTextResponse("host")(scope, receive, send)
+
+
+async def without_an_answer_to_lifespan(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
         await PlainTextResponse("host")(scope, receive, send)
 
-    with serve(MarketplaceMiddleware(app, settings=settings, resolver=FakeResolver())) as url:
+
+async def without_shutdown(scope: Scope, receive: Receive, send: Send) -> None:
+    if scope["type"] == "http":
+        await PlainTextResponse("host")(scope, receive, send)
+    else:
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+
+
+async def deaf(scope: Scope, receive: Receive, send: Send) -> None:
+    """Takes an error at startup for none."""
+    with suppress(ZeroDivisionError):
+        await receive()
+    with suppress(ZeroDivisionError):
+        await receive()
+    await send({"type": "lifespan.startup.complete"})
+
+
+each_server = pytest.mark.parametrize("server", [serve, serve_by_hypercorn])
+
+
+@pytest.mark.parametrize(
+    ("server", "host"),
+    [
+        (serve, http_only),
+        (serve_by_hypercorn, http_only),
+        # hypercorn on trio ends with these, also when they are alone.
+        (serve, without_an_answer_to_lifespan),
+        (serve, without_shutdown),
+    ],
+)
+def test_a_host_without_lifespan_or_with_half_of_one_is_served_and_the_marketplace_started(
+    settings: MarketplaceSettings, server: Server, host: ASGIApp
+) -> None:
+    marketplace = Recorded(settings)
+    with server(MarketplaceMiddleware(host, marketplace)) as url:
         assert httpx2.get(url).text == "host"
         assert httpx2.post(url + LANDING, data=form("good")).status_code == 303
+        assert marketplace.stages == ["marketplace started"]
+
+
+@each_server
+@pytest.mark.parametrize("host", [http_only, without_an_answer_to_lifespan, without_shutdown, deaf])
+def test_a_startup_that_fails_stops_the_server_of_any_host(
+    settings: MarketplaceSettings, server: Server, host: ASGIApp, caplog: pytest.LogCaptureFixture
+) -> None:
+    marketplace = Recorded(settings, ZeroDivisionError("a bug"))
+    with pytest.raises((RuntimeError, BaseExceptionGroup)) as stopped, server(MarketplaceMiddleware(host, marketplace)):
+        pass
+    assert "a bug" in caplog.text + "".join(traceback.format_exception(stopped.value))
+    assert marketplace.stages == ["marketplace started"]
+
+
+async def test_a_host_sees_its_scope_before_any_message_is_asked_for(settings: MarketplaceSettings) -> None:
+    marketplace = Recorded(settings)
+    seen = marketplace.stages
+
+    async def host(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope["type"])
+        seen.append((await receive())["type"])
+        await send({"type": "lifespan.startup.complete"})
+        seen.append((await receive())["type"])
+
+    async def receive() -> Message:
+        seen.append("asked for")
+        return {"type": "lifespan.shutdown" if "lifespan.startup" in seen else "lifespan.startup"}
+
+    async def send(_: Message) -> None: ...
+
+    await MarketplaceMiddleware(host, marketplace)({"type": "lifespan"}, receive, send)
+    assert seen == [
+        "lifespan",
+        "asked for",
+        "marketplace started",
+        "lifespan.startup",
+        "asked for",
+        "lifespan.shutdown",
+        "marketplace shut down",
+    ]
+
+
+async def test_of_a_host_without_lifespan_the_server_learns_what_the_host_itself_says(
+    settings: MarketplaceSettings,
+) -> None:
+    marketplace = Recorded(settings)
+    nothing: Any = None
+    with pytest.raises(NotImplementedError, match="lifespan"):
+        await MarketplaceMiddleware(http_only, marketplace)({"type": "lifespan"}, nothing, nothing)
+    assert marketplace.stages == ["marketplace started"]
+
+
+def test_where_a_server_insists_on_lifespan_a_host_without_one_does_not_start(
+    settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    for app in (http_only, MarketplaceMiddleware(http_only, settings=settings)):
+        with pytest.raises(RuntimeError), serve(app, lifespan="on"):
+            pass
+        assert "NotImplementedError: lifespan" in caplog.text
+        caplog.clear()
+
+
+@pytest.mark.usefixtures("no_settings")
+@each_server
+def test_missing_settings_stop_the_server_of_a_host_without_lifespan(
+    server: Server, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises((RuntimeError, BaseExceptionGroup)) as stopped, server(MarketplaceMiddleware(http_only)):
+        pass
+    assert "secret_key" in caplog.text + "".join(traceback.format_exception(stopped.value))
 
 
 async def test_whoever_looks_takes_it_for_an_asgi_3_app(settings: MarketplaceSettings) -> None:

@@ -584,15 +584,6 @@ async def test_one_trailing_slash_makes_no_difference(host: Host, settings: Mark
         assert (await buyer.get(LANDING + "/")).status_code == 200
 
 
-async def test_a_browser_that_leaves_in_the_middle_of_its_post_gets_no_answer(
-    host: Host, settings: MarketplaceSettings
-) -> None:
-    async def receive() -> Message:
-        return {"type": "http.disconnect"}
-
-    assert await post_by_hand(host(settings=settings), receive) == []
-
-
 async def test_a_page_escapes_what_comes_from_outside(host: Host, settings: MarketplaceSettings) -> None:
     hostile = '"><b>&'
     app = host(settings=replace(settings, endpoint_url="http://127.0.0.1:1"))
