@@ -24,6 +24,7 @@ from .settings import accepts_product
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
+    from typing import Self
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -64,6 +65,10 @@ class RegistrationEndpoint:
             # Nobody reads it, but Starlette's BaseHTTPMiddleware takes a missing response for a bug.
             response = Response(status_code=400, headers={"Cache-Control": "no-store"})
         await response(scope, receive, without_body(send) if request.method == "HEAD" else send)
+
+    def __deepcopy__(self, _: object) -> Self:
+        """Itself, as `Marketplace` is: the router in a scope holds it."""
+        return self
 
     async def _respond(self, request: Request) -> ASGIApp:
         match request.method:

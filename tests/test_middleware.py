@@ -140,6 +140,7 @@ def test_a_copy_of_a_marketplace_is_the_marketplace(settings: MarketplaceSetting
     marketplace = Marketplace(settings)
     assert copy.copy(marketplace) is marketplace
     assert copy.deepcopy({"scope": [marketplace]})["scope"] == [marketplace]
+    assert copy.deepcopy(marketplace.routes) == marketplace.routes
 
 
 def test_a_websocket_can_read_the_registration(settings: MarketplaceSettings) -> None:
