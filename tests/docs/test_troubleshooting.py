@@ -140,7 +140,7 @@ def test_the_pages_that_it_links_to_have_these_headings() -> None:
     for file, anchor in re.findall(r"\]\(([\w/-]+\.md)(?:#([\w-]+))?\)", PAGE):
         page = (ROOT / "docs" / file).read_text()
         titles = re.findall("^#+ (.+)$", page, re.MULTILINE)
-        slugs = {re.sub("[^a-z0-9 -]", "", title.lower()).replace(" ", "-") for title in titles}
+        slugs = {re.sub("[^a-z0-9_ -]", "", title.lower()).replace(" ", "-") for title in titles}
         assert not anchor or anchor in slugs, f"{file}#{anchor}"
 
 

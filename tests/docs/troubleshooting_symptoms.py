@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import ModuleType
 from typing import Any
 
 import httpx2
@@ -21,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.testclient import TestClient
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from starlette_marketplace import Marketplace, MarketplaceSettings, Registration
+from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings, Registration
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.session import RegistrationSession
 from starlette_marketplace.testing import make_customer
@@ -140,6 +141,107 @@ def without_cookies(scene: Scene) -> None:
             assert click(scene, context, under("shop.example", url)) == "null"
 
     chromium(scene, cookies=False).run(visit)
+
+
+class Moved:
+    """What moves each cookie below another path."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def move(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [(name, value.replace(b"Path=/;", b"Path=/eu/;")) for name, value in message["headers"]]
+                message = {**message, "headers": headers}
+            await send(message)
+
+        await self._app(scope, receive, move)
+
+
+def by_another_path(scene: Scene) -> None:
+    def visit(context: BrowserContext) -> None:
+        for https_only, is_refused in ((True, True), (False, False)):
+            app = starlette_middleware(settings=replace(scene.settings, https_only=https_only))
+            with serve(Moved(app)) as url:
+                assert click(scene, context, url) == "null"
+                assert (not context.cookies()) is is_refused
+            with serve(app) as url:
+                assert "license_arn" in click(scene, context, url)
+            context.clear_cookies()
+
+    chromium(scene).run(visit)
+
+
+WORKER = """
+self.addEventListener("activate", (event) => event.waitUntil(clients.claim()));
+self.addEventListener("fetch", (event) => {{
+  {exceptions}
+  if (event.request.mode === "navigate") event.respondWith(new Response("the stored page"));
+}});
+"""
+WITH_EXCEPTIONS = """
+  if (event.request.method !== "GET" || new URL(event.request.url).pathname === "/signup") return;
+"""
+INSTALL = "navigator.serviceWorker.register('/worker.js').then(() => navigator.serviceWorker.ready).then(() => true)"
+
+
+def by_service_worker(scene: Scene) -> None:
+    def visit(context: BrowserContext) -> None:
+        for exceptions, path, shown in (("", LANDING, "the stored page"), (WITH_EXCEPTIONS, "/signup", "license_arn")):
+            script = Response(WORKER.format(exceptions=exceptions), media_type="text/javascript")
+            app = starlette_middleware(settings=replace(scene.settings, https_only=False))
+            beside(app).routes.extend([Route("/home", PlainTextResponse("home")), Route("/worker.js", script)])
+            with serve(app) as url:
+                page = context.new_page()
+                page.goto(url + "/home")
+                assert page.evaluate(INSTALL)
+                scene.marketplace.registration_url = url + LANDING
+                set_up_account(page, str(scene.settings.endpoint_url).replace("127.0.0.1", "localhost"), "new-product")
+                page.wait_for_url("**" + path)
+                assert shown in page.locator("body").inner_text()
+
+    chromium(scene).run(visit)
+    assert len(scene.marketplace.resolve_calls) == 1
+
+
+def by_clock(scene: Scene) -> None:
+    for behind, is_found in ((timedelta(hours=1), False), (timedelta(seconds=20), True)):
+        signed = Registration(customer=make_customer(), resolved_at=datetime.now(UTC) + behind)
+        cookie = RegistrationSession(scene.settings).cookie(signed).partition(";")[0]
+        with buyer_of(starlette_middleware(settings=scene.settings)) as buyer:
+            assert bool(buyer.get("/signup", headers={"cookie": cookie}).json()) is is_found
+
+
+IMPORTED = """
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+from fastapi import Depends, FastAPI
+from starlette_marketplace import MarketplaceMiddleware, get_registration
+
+if {condition}:
+    from starlette_marketplace import Registration
+
+app = FastAPI()
+
+
+@app.get("/signup")
+def signup(registration: Annotated[Registration | None, Depends(get_registration)]) -> bool:
+    return registration is None
+"""
+
+
+def status_422(scene: Scene) -> None:
+    for condition, status in (("TYPE_CHECKING", 422), ("True", 200)):
+        module = ModuleType("imported")
+        exec(IMPORTED.format(condition=condition), module.__dict__)
+        module.app.add_middleware(MarketplaceMiddleware, settings=scene.settings)
+        with buyer_of(module.app) as buyer:
+            answer = buyer.get("/signup")
+        assert answer.status_code == status
+        assert (status == 200) == ("registration" not in answer.text)
 
 
 def too_late(scene: Scene) -> None:
@@ -411,6 +513,9 @@ SYMPTOMS: dict[str, Reproduction] = {
     "none-on-another-host": on_another_host,
     "none-by-strict": by_strict,
     "none-without-cookies": without_cookies,
+    "none-by-path": by_another_path,
+    "none-by-clock": by_clock,
+    "none-by-service-worker": by_service_worker,
     "none-too-late": too_late,
     "none-by-other-key": by_another_key,
     "none-finished": finished,
@@ -427,6 +532,7 @@ SYMPTOMS: dict[str, Reproduction] = {
     "status-404-mount": mounted_at_the_whole_path,
     "status-403": behind_csrf_protection,
     "status-500": status_500,
+    "status-422": status_422,
     "form-was-read": form_read_outside,
     "error-in-each-request": without_lifespan,
     "wrong-signup": stripped_prefix,

@@ -11,6 +11,7 @@ IN_SDIST = {
     "Makefile",
     "PKG-INFO",
     "README.md",
+    "SECURITY.md",
     "docs/index.md",
     "docs/src/start.py",
     "example_app/app.py",
