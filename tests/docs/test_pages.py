@@ -29,6 +29,18 @@ def test_the_tests_that_the_security_page_names_exist() -> None:
         assert f"def {name}(" in (ROOT / "tests" / file).read_text(), f"{file}::{name}"
 
 
+def test_the_recipes_send_the_headers_that_the_security_page_asks_for() -> None:
+    section = SECURITY.partition("## Headers of your own pages")[2].partition("\n## ")[0]
+    headers = re.findall(r"^\| `([\w-]+): ([^`]+)` \|", section, re.MULTILINE)
+    assert headers
+    for recipe in (ROOT / "docs/src/recipes").glob("*.py"):
+        program = recipe.read_text()
+        if "<form" in program:
+            for name, value in headers:
+                assert name in program, (recipe, name)
+                assert value in program, (recipe, value)
+
+
 def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
     page = (ROOT / "docs/local-marketplace.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)

@@ -162,4 +162,8 @@ def about(signup: Kept) -> str:
 
 
 def page(body: str) -> HTMLResponse:
-    return HTMLResponse(f"<!doctype html><title>Sign up</title>{body}", headers={"Cache-Control": "no-store"})
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Security-Policy": "frame-ancestors 'none'",
+    }
+    return HTMLResponse(f"<!doctype html><title>Sign up</title>{body}", headers=headers)
