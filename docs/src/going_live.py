@@ -3,6 +3,7 @@ import os
 import sqlite3
 from contextlib import closing
 from html import escape
+from ipaddress import IPv6Address, ip_address
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -11,6 +12,7 @@ from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse,
 from limits import parse
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
+from starlette.datastructures import Address
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
@@ -34,13 +36,23 @@ with closing(sqlite3.connect(DATABASE)) as database:
     database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
 limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
-per_address = parse("20/minute")
+per_network = parse("20/minute")
+
+
+def network_of(client: Address | None) -> str:
+    # Whoever has one IPv6 address has the 2**64 of its /64 network, so these count as one.
+    try:
+        address = ip_address(client.host if client else "")
+    except ValueError:  # a socket of this machine
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
+    return str(address)
 
 
 def limit_rate(event: RegistrationRequested) -> Response | None:
     # The buyer's address, and not the proxy's: uvicorn believes X-Forwarded-For from FORWARDED_ALLOW_IPS only.
-    client = event.request.client
-    if limiter.hit(per_address, client.host if client else "unknown"):
+    if limiter.hit(per_network, network_of(event.request.client)):
         return None
     return PlainTextResponse("Too many tries. Please wait a minute and try again.", 429, {"Retry-After": "60"})
 

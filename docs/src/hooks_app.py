@@ -4,6 +4,7 @@ import sqlite3
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
+from ipaddress import IPv6Address, ip_address
 
 import httpx2
 from limits import parse
@@ -12,6 +13,7 @@ from limits.strategies import MovingWindowRateLimiter
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Address
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, RedirectResponse, Response
@@ -32,13 +34,13 @@ PAGER_URL = os.environ["PAGER_URL"]  # takes {"text": ...}, and wakes somebody
 
 logger = logging.getLogger(__name__)
 limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
-per_address = parse("20/minute")
+per_network = parse("20/minute")
 per_alert = parse("1/hour")
 failures: Counter[str] = Counter()
 
 
 class TooManyTriesError(MarketplaceError):
-    """So many tries from one address that no buyer makes them."""
+    """So many tries from one network that no buyer makes them."""
 
     code = "TOO_MANY_TRIES"
     status = 429
@@ -47,11 +49,21 @@ class TooManyTriesError(MarketplaceError):
     retry_after = 60
 
 
+def network_of(client: Address | None) -> str:
+    # Whoever has one IPv6 address has the 2**64 of its /64 network, so these count as one.
+    try:
+        address = ip_address(client.host if client else "")
+    except ValueError:  # a socket of this machine
+        return "unknown"
+    if isinstance(address, IPv6Address):
+        return str(address.ipv4_mapped or IPv6Address(int(address) >> 64 << 64))
+    return str(address)
+
+
 async def limit_rate(event: RegistrationRequested) -> None:
     # Behind a proxy this is the buyer's address only if the server is told so, as by uvicorn's --forwarded-allow-ips.
-    client = event.request.client
-    if not limiter.hit(per_address, client.host if client else "unknown"):
-        raise TooManyTriesError("more than 20 registrations in a minute came from one address")
+    if not limiter.hit(per_network, network_of(event.request.client)):
+        raise TooManyTriesError("more than 20 registrations in a minute came from one network")
 
 
 async def receive_buyer(event: RegistrationResolved) -> Response | str:

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import httpx2
 import pytest
+from starlette.datastructures import Address
 from starlette.testclient import TestClient
 
 from starlette_marketplace.local import LocalMarketplace
@@ -133,6 +134,43 @@ async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
         statuses = [(await buyer.post(LANDING, data=form(f"junk-{number}"))).status_code for number in range(25)]
     assert statuses == [400] * 20 + [429] * 5
     assert len(marketplace.resolve_calls) == 20
+
+
+@pytest.mark.parametrize("name", ["rate_limit", "hooks_app", "going_live"])
+def test_the_rate_limits_of_the_docs_count_a_network_that_one_person_can_have(
+    environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
+    for variable in ("CRM_URL", "PAGER_URL", "ALLOWED_HOSTS"):
+        monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.chdir(tmp_path)
+    network_of = program(name).network_of
+
+    def counted_with(host: str) -> str:
+        return str(network_of(Address(host, 1)))
+
+    assert counted_with("2001:db8:1:2::1") == counted_with("2001:db8:1:2:ffff:ffff:ffff:ffff")
+    assert counted_with("2001:db8:1:2::1") != counted_with("2001:db8:1:3::1")
+    assert counted_with("::ffff:192.0.2.1") == counted_with("192.0.2.1") != counted_with("192.0.2.2")
+    assert counted_with("fe80::1%eth0") == counted_with("fe80::2%eth1")
+    assert network_of(None) == counted_with("") == counted_with("testclient") == "unknown"
+
+
+@pytest.mark.anyio
+async def test_a_network_over_its_limit_does_not_use_up_what_there_is_for_all(
+    environment: None, marketplace: LocalMarketplace
+) -> None:
+    app = program("rate_limit").app
+
+    async def post(host: str, number: int) -> int:
+        transport = httpx2.ASGITransport(app=app, client=(host, 1))
+        async with httpx2.AsyncClient(transport=transport, base_url="https://app.example") as client:
+            return (await client.post(LANDING, data=form(f"junk-{number}"))).status_code
+
+    flood = [await post(f"2001:db8::{number:x}", number) for number in range(330)]
+    others = [await post(f"192.0.2.{number}", number) for number in range(14) for _ in range(20)]
+    assert flood == [400] * 20 + [429] * 310
+    assert others == [400] * 280
+    assert [await post("198.51.100.1", number) for number in range(2)] == [429, 429], "300 in all"
 
 
 def test_the_program_with_a_redis_client_of_its_own_shares_by_it(

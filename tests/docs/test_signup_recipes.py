@@ -14,6 +14,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import sqlalchemy.event
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from playwright.sync_api import Page, expect
@@ -660,6 +661,29 @@ def test_who_is_refused_is_gone_and_the_answer_is_not_taken_for_one_to_somebody_
     assert where(owner.submit(older, "/requests", answer="accept")) == (303, "/")
     assert team.stored("User", "email") == [ANN]
     assert team.stored("JoinRequest", "email") == [EVE]
+
+
+@pytest.mark.parametrize("first", ["accept", "refuse"])
+@pytest.mark.parametrize("second", ["accept", "refuse"])
+def test_of_two_answers_at_once_the_first_one_counts(
+    team: Recipe, owner: Browser, marketplace: LocalMarketplace, first: str, second: str
+) -> None:
+    ask_to_join(team, marketplace, BOB)
+    page = owner.get("/")
+    answers: list[httpx2.Response | None] = []
+
+    def answer_first(*arguments: Any) -> None:
+        # The second answer has read the request, and is about to remove it.
+        if str(arguments[2]).startswith("DELETE FROM join_request") and not answers:
+            answers.append(None)
+            answers.append(owner.submit(page, "/requests", answer=first))
+
+    sqlalchemy.event.listen(team.module.engine, "before_cursor_execute", answer_first)
+    assert where(owner.submit(page, "/requests", answer=second)) == (303, "/")
+    assert answers[1] is not None
+    assert where(answers[1]) == (303, "/")
+    assert team.stored("User", "email") == ([ANN, BOB] if first == "accept" else [ANN])
+    assert team.stored("JoinRequest", "email") == []
 
 
 def test_whoever_has_a_registration_can_ask_again_and_again_and_fills_no_more_than_a_page(

@@ -8,7 +8,7 @@ from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import DictLoader, Environment
 from pwdlib import PasswordHash
-from sqlalchemy import ForeignKey, UniqueConstraint, create_engine, select
+from sqlalchemy import ForeignKey, UniqueConstraint, create_engine, delete, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship, sessionmaker
 from starlette.middleware.sessions import SessionMiddleware
@@ -281,13 +281,15 @@ def decide(
     request_id: Annotated[int, Form(ge=1, lt=2**31)],  # what an INTEGER column holds
     answer: Field = "",
 ) -> Response:
+    if answer not in {"accept", "refuse"}:
+        return RedirectResponse("/", 303)
     # Of the own workspace only, whatever id the form has.
-    asked = db.scalar(select(JoinRequest).filter_by(id=request_id, workspace_id=owner.workspace_id))
-    if asked is not None and answer in {"accept", "refuse"}:
-        db.delete(asked)
-        if answer == "accept":
-            member = User(email=asked.email, password_hash=asked.password_hash, role=MEMBER, workspace=owner.workspace)
-            db.add(member)
+    its_row = JoinRequest.id == request_id, JoinRequest.workspace_id == owner.workspace_id
+    asked = db.execute(select(JoinRequest.email, JoinRequest.password_hash).where(*its_row)).one_or_none()
+    # Of two answers at once, the one that has really deleted the row counts.
+    was_first = db.execute(delete(JoinRequest).where(*its_row)).rowcount == 1
+    if asked is not None and was_first and answer == "accept":
+        db.add(User(email=asked.email, password_hash=asked.password_hash, role=MEMBER, workspace=owner.workspace))
     try:
         db.commit()
     except IntegrityError:
