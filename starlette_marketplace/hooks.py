@@ -124,8 +124,9 @@ def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awai
     """`hook` as an async function; without a hook, one that answers None."""
     if hook is None:
         return _no_hook
-    # An object is asked for its own method: the question is not whether it can be called.
-    if inspect.iscoroutinefunction(hook) or inspect.iscoroutinefunction(getattr(hook, "__call__", None)):  # noqa: B004
+    if not callable(hook):
+        raise TypeError(f"a hook must be a function, not {type(hook).__name__}")
+    if is_async(hook):
         return cast("Callable[[E], Awaitable[R]]", hook)
 
     def call(event: E) -> list[R | Awaitable[R]]:
@@ -137,6 +138,12 @@ def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awai
         return cast("R", await answer if inspect.isawaitable(answer) else answer)
 
     return in_thread
+
+
+def is_async(function: Callable[..., object]) -> bool:
+    """Whether calling `function` gives a coroutine, as far as that can be told without calling it."""
+    # An object is asked for its own method: the question is not whether it can be called.
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
 
 
 async def _no_hook(_: object) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +12,7 @@ import anyio
 from starlette.routing import Match, Route, Router
 
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
-from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async
+from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async, is_async
 from .registration import RegistrationEndpoint
 from .resolution import Resolutions
 from .resolver import AwsResolver, Resolver
@@ -51,6 +53,7 @@ class Marketplace:
 
     Raises:
         SettingsError: A setting is missing or makes no sense.
+        TypeError: A part is of the wrong kind, such as a resolver that is async.
     """
 
     def __init__(
@@ -64,6 +67,10 @@ class Marketplace:
         on_error: OnError | None = None,
         on_visit: OnVisit | None = None,
     ) -> None:
+        if not isinstance(settings, MarketplaceSettings | None):
+            raise TypeError(f"settings must be MarketplaceSettings or None, not {type(settings).__name__}")
+        _check_part("resolver", resolver, "resolve")
+        _check_part("shared_cache", shared_cache, "get", "set", "lock")
         self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
         # What to get ready, and what to say when that does not end.
@@ -205,6 +212,18 @@ def route_path(scope: Scope) -> str:
     return path
 
 
+def _check_part(name: str, part: object, *methods: str) -> None:
+    """Raise a TypeError if `part` cannot be what the Protocol asks for."""
+    if isinstance(part, type):
+        raise TypeError(f"{name} is the class {part.__name__}. Give an instance of it.")
+    for method in methods if part is not None else ():
+        function = getattr(part, method, None)
+        if not callable(function):
+            raise TypeError(f"{name} has no method {method}(). It must have {', '.join(methods)}.")
+        if is_async(function) or inspect.isasyncgenfunction(inspect.unwrap(function)):
+            raise TypeError(f"{name}.{method}() is async, but it is called in a thread. Make it a plain method.")
+
+
 def _make_telemetry() -> Telemetry:
     try:
         from .otel import OpenTelemetry
@@ -221,9 +240,8 @@ def _make_shared_cache(url: str, deadline: float) -> SharedCache:
         from .redis import RedisCache
     except ImportError as exc:
         raise SettingsError(f"cache_url is set: {exc}") from exc
-    try:
+    with suppress(ValueError, TypeError):
         # Who waits for another worker in vain still has time to ask by itself.
         return RedisCache.from_url(url, lock_timeout=min(5.0, deadline / 2))
-    except (ValueError, TypeError):
-        # Not its text, which may quote a part of the password.
-        raise SettingsError("cache_url cannot be read by redis-py: see redis.Redis.from_url") from None
+    # Out here it does not lead to the error of redis-py, which may quote a part of the password.
+    raise SettingsError("cache_url cannot be read by redis-py: see redis.Redis.from_url")

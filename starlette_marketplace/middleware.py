@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, TypedDict, Unpack
 
 from starlette.applications import Starlette
@@ -44,9 +45,9 @@ class MarketplaceOptions(TypedDict, total=False):
 class MarketplaceMiddleware:
     """Answers the landing URL of AWS Marketplace, and passes everything else on.
 
-    Settings that are missing or make no sense keep the host from starting. They are reported when the server starts it
-    and not by the constructor, which Starlette calls only then: servers take an exception there for a host that has no
-    lifespan.
+    Settings that are missing or invalid, and parts of the wrong kind, keep the server from starting. They are reported
+    when the server starts the host and not by the constructor, which Starlette calls only then: servers take an
+    exception there for a host that has no lifespan.
 
     Args:
         app: The host.
@@ -66,13 +67,16 @@ class MarketplaceMiddleware:
         self._marketplace: Marketplace | None = None
         self._path = ""
         self._paths: tuple[str, ...] = ()
+        # One exception that is raised for each request would gather all their tracebacks.
+        self._refusal: Callable[[], Exception] = RuntimeError
         try:
+            if not isinstance(marketplace, Marketplace | None):
+                raise TypeError(f"marketplace must be a Marketplace, not {type(marketplace).__name__}")
             self._marketplace = marketplace or Marketplace(**options)
-        except SettingsError as error:
-            self._error: SettingsError | None = error
+        except (SettingsError, TypeError) as error:
+            self._refusal = partial(type(error), str(error))
             self._app = self._refuse
         else:
-            self._error = None
             self._path = self._marketplace.settings.registration_path
             self._paths = (self._path, self._path + "/")
         # Servers and test clients take an app for ASGI 3 when this is a coroutine function, which `__call__` is not.
@@ -98,7 +102,7 @@ class MarketplaceMiddleware:
         await self(scope, receive, send)
 
     async def _refuse(self, scope: Scope, receive: Receive, send: Send) -> None:
-        raise SettingsError(str(self._error))
+        raise self._refusal()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         # Middleware stands outside of where Starlette handles the exceptions that a hook may raise. Those of the server
@@ -127,7 +131,7 @@ class MarketplaceMiddleware:
 
     async def _startup(self) -> None:
         if self._marketplace is None:
-            raise SettingsError(str(self._error))
+            raise self._refusal()
         await self._marketplace.startup()
 
 

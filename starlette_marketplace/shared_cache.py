@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING, Protocol
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from .clocks import monotonic
+from .clocks import monotonic, wall_clock
 from .customer import MarketplaceCustomer
 from .errors import ExpiredTokenError, InvalidTokenError, TokenError
 from .keys import Keys
 from .resolver import HiddenToken
 from .telemetry import Telemetry
+from .threads import call_after_fork
 
 if TYPE_CHECKING:
     from .resolver import Resolver
@@ -87,6 +88,7 @@ class SharedResolver:
         settings: Keys and lifetimes.
         telemetry: Takes note of what the cache answers.
         timer: Seconds from any beginning, never running backwards.
+        clock: Seconds since the epoch.
     """
 
     # A cache that is down or slow costs its time-out once in so many seconds, and not for each buyer.
@@ -100,19 +102,21 @@ class SharedResolver:
         *,
         telemetry: Telemetry | None = None,
         timer: Callable[[], float] = monotonic,
+        clock: Callable[[], float] = wall_clock,
     ) -> None:
         self._resolver = resolver
         self._cache = cache
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._keys = Keys(settings, "token")
-        self._serializer = URLSafeSerializer(
-            settings.secret_key,
-            salt="starlette_marketplace.resolution",
-            signer_kwargs={"key_derivation": "hmac", "digest_method": hashlib.sha256},
-        )
+        self._signing_keys = Keys(settings, "resolution")
         self._ttl = settings.cache_ttl
         self._verdict_ttl = min(settings.cache_ttl, VERDICT_TTL)
         self._timer = timer
+        self._clock = clock
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._outages = 0
         # The step that fails, the last of them where several do: those before it may work all the while.
@@ -160,10 +164,11 @@ class SharedResolver:
         if value is None:
             return None
         try:
-            # The key is signed along, so that a value cannot be moved to another token.
-            signed_key, content = self._serializer.loads(value)
+            # The key is signed along, so that a value cannot be moved to another token, and so is its end, so that
+            # nobody can put it back later.
+            signed_key, expires_at, content = self._serializer().loads(value)
             if signed_key == key:
-                return _outcome(content)
+                return _outcome(content) if self._clock() < expires_at else None
         except (BadData, ValueError, TypeError, KeyError):
             pass
         logger.warning("A value in the shared cache was not written by this application and was passed over")
@@ -172,7 +177,12 @@ class SharedResolver:
     def _set(self, visit: _Visit, key: str, content: object, ttl: float) -> None:
         if not visit.is_over:
             with self._passed_over(visit, "set"):
-                self._cache.set(key, str(self._serializer.dumps([key, content])), ttl)
+                self._cache.set(key, str(self._serializer().dumps([key, self._clock() + ttl, content])), ttl)
+
+    def _serializer(self) -> URLSafeSerializer:
+        return URLSafeSerializer(
+            self._signing_keys.newest(), signer_kwargs={"key_derivation": "none", "digest_method": hashlib.sha256}
+        )
 
     @contextmanager
     def _locked(self, visit: _Visit, key: str) -> Iterator[None]:

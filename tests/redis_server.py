@@ -3,10 +3,13 @@
 import shutil
 import signal
 import socket
+import socketserver
 import subprocess
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 import pytest
 import redis
@@ -20,6 +23,7 @@ class RedisServer:
         self._folder = folder
         with socket.create_server(("127.0.0.1", 0)) as free:
             self._port = free.getsockname()[1]
+        self.address = ("127.0.0.1", self._port)
         self.url = f"redis://127.0.0.1:{self._port}/0"
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -53,6 +57,60 @@ class RedisServer:
     def client(self) -> Iterator[redis.Redis]:
         with redis.Redis.from_url(self.url, decode_responses=True) as client:
             yield client
+
+
+class _Pump(socketserver.BaseRequestHandler):
+    """A connection through the switch, to the server that it led to when the connection was made."""
+
+    server: "Switch"
+
+    def handle(self) -> None:
+        with socket.create_connection(self.server.target) as there:
+            back = threading.Thread(target=_copy, args=(there, self.request))
+            back.start()
+            _copy(self.request, there)
+            back.join()
+
+
+def _copy(source: socket.socket, target: socket.socket) -> None:
+    with suppress(OSError):
+        while data := source.recv(65536):
+            target.sendall(data)
+    with suppress(OSError):
+        target.shutdown(socket.SHUT_WR)
+
+
+class Switch(socketserver.ThreadingTCPServer):
+    """An address that leads new connections to another server than old ones, as a name does after a failover.
+
+    Attributes:
+        target: Host and port of the server that new connections are led to.
+        url: The address.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, first: RedisServer) -> None:
+        super().__init__(("127.0.0.1", 0), _Pump)
+        self.target = first.address
+        self.url = f"redis://127.0.0.1:{self.server_address[1]}/0"
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        with self:
+            thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield self
+            finally:
+                self.shutdown()
+                thread.join()
+
+    def fail_over(self, old: RedisServer, new: RedisServer) -> None:
+        """Lead to `new`, and make `old` its replica, which keeps its connections and refuses to write."""
+        self.target = new.address
+        with old.client() as client:
+            client.replicaof(*new.address)
 
 
 @contextmanager

@@ -1,24 +1,27 @@
 import hashlib
 import sys
 import traceback
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
 import redis
+import redis.asyncio
 from starlette.types import ASGIApp
 
-from starlette_marketplace import Marketplace, MarketplaceSettings, SettingsError
+from starlette_marketplace import Marketplace, MarketplaceCustomer, MarketplaceSettings, SettingsError
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.redis import RedisCache
 from starlette_marketplace.shared_cache import SharedResolver
-from tests.fakes import FakeResolver
+from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, form, starlette_middleware
 from tests.network import hanging_in_connect, refusing
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, Switch, redis_server
 
 
 @pytest.fixture
@@ -113,6 +116,61 @@ def test_a_connection_that_the_server_has_closed_is_made_again(server: RedisServ
     with server.client() as client:
         client.client_kill_filter(_type="normal", skipme=True)
     assert cache.get("key") == "value"
+
+
+def blocking_client(url: str) -> RedisCache:
+    pool = redis.BlockingConnectionPool.from_url(url, max_connections=4)
+    return RedisCache(redis.Redis(connection_pool=pool))
+
+
+@pytest.mark.parametrize("make", [RedisCache.from_url, blocking_client])
+@pytest.mark.parametrize("when", ["before", "during"])
+def test_after_a_failover_the_new_primary_is_used_though_the_old_one_answers_old_connections(
+    make: Callable[[str], RedisCache], when: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folders = [tmp_path / name for name in ("old", "new")]
+    for folder in folders:
+        folder.mkdir()
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*")
+    fakes = FakeResolver(dict.fromkeys(("first", "second", "third"), CUSTOMER))
+    with (
+        redis_server(folders[0]) as old,
+        redis_server(folders[1]) as new,
+        Switch(old).running() as switch,
+    ):
+
+        class FailsOver:
+            def resolve(self, token: str) -> MarketplaceCustomer:
+                if token == "second" and when == "during":
+                    switch.fail_over(old, new)
+                return fakes.resolve(token)
+
+        cache = make(switch.url)
+        ours = SharedResolver(FailsOver(), cache, settings)
+        ours.resolve("first")
+        if when == "before":
+            switch.fail_over(old, new)
+        for token in ("second", "third"):
+            ours.resolve(token)
+        other = SharedResolver(fakes, RedisCache.from_url(switch.url), settings)
+        for token in ("second", "third"):
+            assert other.resolve(token) == CUSTOMER
+        assert fakes.calls == {"first": 1, "second": 1, "third": 1}
+        with new.client() as client:
+            assert len(client.keys()) == 2, "two values, and no lock is left"
+    assert not caplog.records
+
+
+def test_an_error_that_another_connection_does_not_cure_is_raised(server: RedisServer, cache: RedisCache) -> None:
+    with server.client() as client:
+        client.lpush("starlette-marketplace:key", "a list")
+    with pytest.raises(redis.ResponseError, match="WRONGTYPE"):
+        cache.get("key")
+
+
+def test_a_client_that_is_async_is_refused(server: RedisServer) -> None:
+    with pytest.raises(TypeError, match=r"this one is async. Use redis.Redis instead of redis.asyncio.Redis"):
+        RedisCache(redis.asyncio.Redis.from_url(server.url))  # type: ignore[arg-type]
 
 
 def test_a_server_that_hangs_is_given_up_on(own_server: RedisServer) -> None:

@@ -1,13 +1,13 @@
-import hashlib
 import logging
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+import anyio
 import pytest
-from itsdangerous import Signer
 
 from starlette_marketplace import (
     AwsUnavailableError,
@@ -17,6 +17,8 @@ from starlette_marketplace import (
     MarketplaceError,
     MarketplaceSettings,
 )
+from starlette_marketplace.keys import Keys
+from starlette_marketplace.resolution import Resolutions
 from starlette_marketplace.shared_cache import SharedResolver
 from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
 
@@ -54,11 +56,16 @@ class FakeSharedCache:
 
 
 def worker(
-    resolver: FakeResolver, cache: FakeSharedCache, *, timer: Callable[[], float] | None = None, **settings: float | str
+    resolver: FakeResolver,
+    cache: FakeSharedCache,
+    *,
+    timer: Callable[[], float] | None = None,
+    clock: Callable[[], float] | None = None,
+    **settings: float | str,
 ) -> SharedResolver:
     values = {"secret_key": "k" * 32, "product_codes": "*"} | settings
     given = MarketplaceSettings(**values)  # type: ignore[arg-type]  # a mixture of types
-    return SharedResolver(resolver, cache, given, timer=timer or FakeTimer())
+    return SharedResolver(resolver, cache, given, timer=timer or FakeTimer(), clock=clock or FakeTimer())
 
 
 def outcome(resolver: SharedResolver, token: str) -> MarketplaceCustomer | MarketplaceError:
@@ -129,15 +136,41 @@ def test_keys_and_values_tell_nothing_of_the_token_and_keys_nothing_without_the_
     assert cache.values.keys().isdisjoint(other.values.keys())
 
 
-@pytest.mark.parametrize("salt", ["starlette_marketplace.session", "starlette_marketplace.resolution"])
-def test_no_token_makes_a_key_that_something_is_signed_with(salt: str) -> None:
+@pytest.mark.parametrize("purpose", ["session", "token", "resolution"])
+def test_no_token_makes_a_key_that_something_is_signed_with(purpose: str) -> None:
     cache = FakeSharedCache()
     secret_key = "k" * 32
-    outcome(worker(FakeResolver(), cache, secret_key=secret_key), salt)
-    for digest in (hashlib.sha1, hashlib.sha256):
-        signer = Signer(secret_key, salt, key_derivation="hmac", digest_method=digest)
-        assert signer.derive_key().hex() not in cache.values
-    assert len(cache.values) == 1
+    signing = Keys(MarketplaceSettings(secret_key=secret_key, product_codes="*"), purpose).newest()
+    for token in (purpose, f"starlette_marketplace.{purpose}", f"starlette_marketplace.{purpose}\0aws"):
+        outcome(worker(FakeResolver(), cache, secret_key=secret_key), token)
+    assert signing.hex() not in cache.values
+    assert len(cache.values) == 3
+
+
+def test_workers_that_ask_another_endpoint_share_nothing() -> None:
+    resolver, cache = FakeResolver(), FakeSharedCache()
+    worker(resolver, cache, endpoint_url="http://localhost:8001").resolve("good")
+    [value] = cache.values.values()
+    production = worker(resolver, cache)
+    production.resolve("good")
+    assert resolver.calls["good"] == 2
+    assert len(cache.values) == 2
+    # Nor is a value of the one believed under the key of the other.
+    for key in cache.values:
+        cache.values[key] = value
+    production.resolve("good")
+    assert resolver.calls["good"] == 3
+
+
+def test_a_value_that_is_put_back_after_its_time_is_not_believed(caplog: pytest.LogCaptureFixture) -> None:
+    resolver, cache, clock = FakeResolver(), FakeSharedCache(), FakeTimer()
+    ours = worker(resolver, cache, clock=clock, cache_ttl=300.0)
+    for age, calls in ((0.0, 1), (299.0, 1), (301.0, 2)):
+        clock.now += age
+        assert ours.resolve("good") == CUSTOMER
+        assert resolver.calls["good"] == calls
+        clock.now -= age
+    assert not caplog.records
 
 
 @pytest.mark.parametrize(
@@ -163,19 +196,24 @@ def test_a_value_that_is_not_ours_or_was_moved_is_not_believed_and_is_replaced(
     cache.values.clear()
     ours.resolve("good")
     [(key, value)] = cache.values.items()
-    signed = ours._serializer.dumps
+
+    def signed(content: object, by: SharedResolver = ours) -> str:
+        return str(by._serializer().dumps([key, 2_000_000_000, content]))
+
     values = {
         "value": value,
         "other_keys_value": theirs,
-        "signed_by_another_key": worker(resolver, cache, secret_key="another" * 8)._serializer.dumps([key, {}]),
-        "of_another_shape": signed([key, 7]),
-        "of_an_unknown_code": signed([key, ["ACCESS_DENIED", "text"]]),
-        "of_a_customer_that_is_none": signed([key, {"aws_account_id": "1"}]),
+        "signed_by_another_key": signed({}, by=worker(resolver, cache, secret_key="another" * 8)),
+        "of_another_shape": signed(7),
+        "of_an_unknown_code": signed(["ACCESS_DENIED", "text"]),
+        "of_a_customer_that_is_none": signed({"aws_account_id": "1"}),
     }
     cache.values[key] = spoilt.format(**values)
     assert ours.resolve("good") == CUSTOMER
     assert resolver.calls["good"] == 2
-    assert cache.values == {key: value}
+    assert cache.values.keys() == {key}
+    assert ours.resolve("good") == CUSTOMER
+    assert resolver.calls["good"] == 2
     assert "A value in the shared cache was not written by this application" in caplog.text
 
 
@@ -288,3 +326,47 @@ def test_connecting_uses_the_cache_and_asks_nobody_else(caplog: pytest.LogCaptur
     assert cache.used == {"get": 1}
     assert not resolver.calls
     assert "The shared cache failed at get" in caplog.text
+
+
+class LocalVariables(logging.Handler):
+    """What an error tracker sends along with a log line: the local variables of every frame below it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.messages: list[str] = []
+        self.shown = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+        frame = sys._getframe()
+        while frame.f_back is not None:
+            frame = frame.f_back
+            self.shown += f"{frame.f_code.co_qualname} {frame.f_locals!r}\n"
+
+
+def test_no_log_line_comes_from_frames_that_hold_the_token() -> None:
+    token, handler = "good-secret-token", LocalVariables()
+    resolver, cache, timer = FakeResolver({token: CUSTOMER}), FakeSharedCache(), FakeTimer()
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", cache_ttl=0.001)
+    logger = logging.getLogger("starlette_marketplace")
+    logger.addHandler(handler)
+    try:
+        for operation in ("get", "set", "lock", "unlock", None):
+            cache.fails = {operation} if operation else set()
+            shared = SharedResolver(resolver, cache, settings, timer=timer)
+            anyio.run(Resolutions(settings, shared, timer=timer).resolve, token)
+            if operation:
+                # It works again.
+                cache.fails.clear()
+                timer.now += 60
+                anyio.run(Resolutions(settings, shared, timer=timer).resolve, token)
+            for key in cache.values:
+                cache.values[key] = "of nobody"
+    finally:
+        logger.removeHandler(handler)
+    assert sum("failed at" in message for message in handler.messages) == 4
+    assert any("works again" in message for message in handler.messages)
+    assert any("was not written by this application" in message for message in handler.messages)
+    assert "SharedResolver.resolve" in handler.shown
+    assert "HiddenToken()" in handler.shown
+    assert token not in handler.shown
