@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from starlette_marketplace.testing import RunningMarketplace
+from tests.redis_server import RedisServer
 
 TOKENS_EACH = 20
 
@@ -54,9 +55,13 @@ os.write(1, json.dumps([shares[0], answers]).encode() + b"\\n")
 
 
 @pytest.mark.parametrize("children", [1, 3])
+@pytest.mark.parametrize("shares_in_redis", [False, True])
 def test_parent_and_children_each_get_the_identities_of_their_own_buyers(
-    local_marketplace: RunningMarketplace, children: int
+    local_marketplace: RunningMarketplace, server: RedisServer, children: int, shares_in_redis: bool
 ) -> None:
+    environment = local_marketplace.environment()
+    if shares_in_redis:
+        environment["MARKETPLACE_CACHE_URL"] = server.url
     accounts = {}
     for _ in range(TOKENS_EACH * (children + 1)):
         local_marketplace.marketplace.shop_as_another_buyer()
@@ -67,7 +72,7 @@ def test_parent_and_children_each_get_the_identities_of_their_own_buyers(
     ended = subprocess.run(
         [sys.executable, "-c", PROGRAM],
         input=json.dumps(shares),
-        env=local_marketplace.environment(),
+        env=environment,
         capture_output=True,
         text=True,
         timeout=100,

@@ -1,9 +1,14 @@
 import os
+import re
 import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 from starlette.applications import Starlette
@@ -12,8 +17,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.testclient import TestClient
 
-from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings
+from starlette_marketplace import Marketplace, MarketplaceCustomer, MarketplaceMiddleware, MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.resolver import AwsResolver
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, form
 
@@ -154,3 +160,75 @@ async def test_startup_does_not_wait_for_a_shared_cache_that_hangs(
     assert record.levelname == "ERROR"
     assert "the shared cache has not answered within 0.2 s. Give its client time-outs." in record.message
     marketplace.shutdown()
+
+
+class AsyncResolver:
+    async def resolve(self, token: str) -> MarketplaceCustomer:
+        raise AssertionError
+
+
+class AsyncCall:
+    async def __call__(self, token: str) -> MarketplaceCustomer:
+        raise AssertionError
+
+
+def parts_of_the_wrong_kind() -> Iterator[tuple[dict[str, Any], str]]:
+    asynchronous = "resolver.resolve() is async, but it is called in a thread. Make it a plain method."
+    yield {"resolver": AsyncResolver()}, asynchronous
+    yield {"resolver": SimpleNamespace(resolve=partial(AsyncResolver().resolve))}, asynchronous
+    yield {"resolver": SimpleNamespace(resolve=AsyncCall())}, asynchronous
+    yield {"resolver": AsyncMock()}, asynchronous
+    yield {"resolver": FakeResolver}, "resolver is the class FakeResolver. Give an instance of it."
+    yield {"resolver": lambda token: CUSTOMER}, "resolver has no method resolve(). It must have resolve."
+    yield {"resolver": SimpleNamespace(resolve=CUSTOMER)}, "resolver has no method resolve(). It must have resolve."
+    cache = {"get": str, "set": str, "lock": nullcontext}
+
+    async def get(key: str) -> str | None:
+        raise AssertionError
+
+    @asynccontextmanager
+    async def lock(key: str) -> AsyncIterator[None]:
+        yield
+
+    for name, method in (("get", get), ("lock", lock)):
+        broken = SimpleNamespace(**cache | {name: method})
+        yield {"shared_cache": broken}, f"shared_cache.{name}() is async, but it is called in a thread."
+    yield {"shared_cache": {}}, "shared_cache has no method set(). It must have get, set, lock."
+    yield {"settings": {"secret_key": "k" * 32}}, "settings must be MarketplaceSettings or None, not dict"
+    yield {"settings": MarketplaceSettings}, "settings must be MarketplaceSettings or None, not type"
+    for hook in ("on_request", "on_resolved", "on_error", "on_visit"):
+        yield {hook: "/login"}, "a hook must be a function, not str"
+
+
+WRONG = list(parts_of_the_wrong_kind())
+
+
+@pytest.mark.parametrize(("arguments", "text"), WRONG, ids=[text for _, text in WRONG])
+def test_parts_of_the_wrong_kind_are_refused_at_start(
+    settings: MarketplaceSettings, arguments: dict[str, Any], text: str
+) -> None:
+    arguments = {"settings": settings} | arguments
+    with pytest.raises(TypeError) as caught:
+        Marketplace(**arguments)
+    assert str(caught.value).startswith(text)
+
+    app = Starlette()
+    app.add_middleware(MarketplaceMiddleware, **arguments)
+    with pytest.raises(TypeError, match=re.escape(text)), TestClient(app):
+        pytest.fail("the server has started")
+
+
+def test_the_middleware_wants_a_marketplace_as_its_first_argument(settings: MarketplaceSettings) -> None:
+    app = Starlette()
+    app.add_middleware(MarketplaceMiddleware, settings)  # type: ignore[arg-type]
+    text = "marketplace must be a Marketplace, not MarketplaceSettings"
+    with pytest.raises(TypeError, match=text), TestClient(app):
+        pytest.fail("the server has started")
+
+
+def test_stand_ins_of_unittest_are_parts_of_the_right_kind(settings: MarketplaceSettings) -> None:
+    resolver = Mock(spec=AwsResolver)
+    resolver.resolve.return_value = CUSTOMER
+    app = Starlette(routes=[Mount("/marketplace", Marketplace(settings, resolver=resolver, on_error=Mock()))])
+    with TestClient(app) as client:
+        assert client.post(LANDING, data=form("good"), follow_redirects=False).status_code == 303
