@@ -8,6 +8,7 @@ from typing import Any
 
 import anyio
 import pytest
+import redis.asyncio
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -23,6 +24,7 @@ from starlette_marketplace import (
     SettingsError,
     get_registration,
 )
+from starlette_marketplace.redis import RedisCache
 from starlette_marketplace.testing import add_registration, make_customer
 from tests.docs.troubleshooting_scene import Reproduction, Scene
 from tests.hosts import starlette_middleware
@@ -108,6 +110,21 @@ def with_both(scene: Scene) -> str:
     return raised_by(TypeError, lambda: MarketplaceMiddleware(PlainTextResponse(), marketplace, **options))
 
 
+def with_part(**arguments: Any) -> Reproduction:
+    return lambda scene: raised_by(TypeError, lambda: Marketplace(**{"settings": scene.settings} | arguments))
+
+
+class AsyncResolver:
+    async def resolve(self, token: str) -> MarketplaceCustomer:
+        raise AssertionError
+
+
+def with_settings_for_a_marketplace(scene: Scene) -> str:
+    app = Starlette()
+    app.add_middleware(MarketplaceMiddleware, scene.settings)  # type: ignore[arg-type]
+    return raised_by(TypeError, lambda: TestClient(app).get("/"))
+
+
 def beside_the_app_that_has_the_middleware(scene: Scene) -> str:
     """The middleware is added to an app that is mounted, and the one that answers stands beside it."""
 
@@ -168,6 +185,13 @@ START: dict[str, Reproduction] = {
     "no-profile": starting(profile_name="seller"),
     "bad-region": starting(region_name="us east 1"),
     "both": with_both,
+    "class-given": with_part(resolver=AsyncResolver),
+    "no-method": with_part(shared_cache={}),
+    "part-is-async": with_part(resolver=AsyncResolver()),
+    "redis-async": lambda _: raised_by(TypeError, lambda: RedisCache(redis.asyncio.Redis())),  # type: ignore[arg-type]
+    "hook-not-callable": with_part(on_resolved="/login"),
+    "settings-kind": with_part(settings={}),
+    "marketplace-kind": with_settings_for_a_marketplace,
     "redis-missing": importing_without_redis_py,
     "opentelemetry-old": importing_with_an_old_opentelemetry,
     "not-installed": beside_the_app_that_has_the_middleware,
