@@ -15,11 +15,11 @@ from .errors import DeadlineExceededError, MarketplaceError, RegionError, Settin
 from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async, is_async
 from .registration import RegistrationEndpoint
 from .resolution import Resolutions
-from .resolver import AwsResolver, Resolver
+from .resolver import AwsResolver, CheckedResolver, Resolver
 from .session import RegistrationSession
 from .settings import MarketplaceSettings
 from .shared_cache import SharedCache, SharedResolver
-from .telemetry import Telemetry, WatchedResolver
+from .telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -150,7 +150,7 @@ class Marketplace:
                     "credential_process, the instance metadata service, role_arn and the network.",
                 )
             )
-        resolver = WatchedResolver(resolver, self._telemetry)
+        resolver = CheckedResolver(resolver, self.settings, self._telemetry)
         if shared_cache is None and self.settings.cache_url is not None:
             shared_cache = _make_shared_cache(self.settings.cache_url, self.settings.deadline)
         if shared_cache is None or self.settings.cache_ttl == 0:

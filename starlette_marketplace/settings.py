@@ -7,12 +7,23 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .errors import SettingsError
 
+if TYPE_CHECKING:
+    from .customer import MarketplaceCustomer
+
 _MIN_KEY_LENGTH = 32
+# Keys that anybody can read: of our own demo and pytest plugin, and of FastAPI's tutorial.
+_PUBLISHED_KEYS = frozenset(
+    {
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+        "demo-only-marketplace-secret-never-use-it-elsewhere",
+        "not a secret: only tests sign by it",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +36,9 @@ class MarketplaceSettings:
         secret_key: Signs the registration session; at least 32 random characters.
         secret_key_fallbacks: Older keys, of the same length, that still verify.
         product_codes: The product codes that we accept; `*` accepts all, on purpose.
+        legacy_product_codes: The products, listed before June 2026, for which a customer identifier without a license
+            is enough; `*` is every product, `none` or nothing is none. For all others, an answer without a license
+            counts as unfinished, so that no customer's key changes when the license appears.
         registration_path: Where the middleware answers, below the app's root path. The mounted form has its own.
         signup_url: Where buyers go next: a path below the app's root path, or an absolute URL.
         product_name: The product's name, on the pages that buyers may see.
@@ -63,6 +77,7 @@ class MarketplaceSettings:
     secret_key: str = field(default="", repr=False)
     secret_key_fallbacks: tuple[str, ...] | str = field(default=(), repr=False)
     product_codes: tuple[str, ...] | str = ()
+    legacy_product_codes: tuple[str, ...] | str = "*"
     registration_path: str = "/marketplace/register"
     signup_url: str = "/signup"
     product_name: str | None = None
@@ -95,15 +110,28 @@ class MarketplaceSettings:
             self._check(holds(getattr(self, setting.name)), f"{setting.name} must be {kind}")
         self._split("secret_key_fallbacks")
         self._split("product_codes")
+        self._split("legacy_product_codes")
         self._check(
             all(len(key) >= _MIN_KEY_LENGTH for key in (self.secret_key, *self.secret_key_fallbacks)),
             "secret_key and secret_key_fallbacks must be at least 32 characters each: "
             'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
         )
         self._check(
+            not (self.https_only and _PUBLISHED_KEYS & {self.secret_key, *self.secret_key_fallbacks}),
+            "secret_key and secret_key_fallbacks must not be keys that are published in examples: "
+            'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
+        )
+        self._check(
             bool(self.product_codes) and all(map(_is_product_code, self.product_codes)),
             "product_codes must list the AWS Marketplace product codes that you sell, separated by commas, "
             "or be * to accept every product",
+        )
+        if self.legacy_product_codes == ("none",):
+            # An empty variable counts as not set.
+            object.__setattr__(self, "legacy_product_codes", ())
+        self._check(
+            all(map(_is_product_code, self.legacy_product_codes)) and "none" not in self.legacy_product_codes,
+            "legacy_product_codes must list product codes, separated by commas, or be * for every product, or none",
         )
         self._check(
             bool(re.fullmatch("(/[^/?#\\s]+)+/?", self.registration_path)),
@@ -135,12 +163,20 @@ class MarketplaceSettings:
             "endpoint_url must be an http or https URL",
         )
         self._check(
-            self.role_arn is None or bool(re.fullmatch("arn:aws[a-z-]*:iam::[0-9]{12}:role/.+", self.role_arn)),
+            self.region_name is None or bool(re.fullmatch("[!-~]*", self.region_name)),
+            "region_name must be the name of a region, such as us-east-1, without white space",
+        )
+        self._check(
+            self.role_arn is None or bool(re.fullmatch("arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+", self.role_arn)),
             "role_arn must look like arn:aws:iam::123456789012:role/name",
         )
         self._check(
             self.role_external_id is None or self.role_arn is not None,
             "role_external_id needs role_arn, the role that asks for it",
+        )
+        self._check(
+            self.role_external_id is None or bool(re.fullmatch("[!-~]+", self.role_external_id)),
+            "role_external_id must be the external id in the role's trust policy, without white space",
         )
         self._check(
             self.seller_account_id is None or bool(re.fullmatch("[0-9]{12}", self.seller_account_id)),
@@ -180,18 +216,25 @@ class MarketplaceSettings:
         values: dict[str, Any] = {}
         for setting in fields(cls):
             text = environ.get(prefix + setting.name.upper())
-            if text:
+            if text and setting.name not in arguments:
                 parse = _PARSERS.get(str(setting.type), str)
                 try:
                     values[setting.name] = parse(text)
                 except ValueError:
                     kind = "true or false" if parse is _parse_bool else "a number"
                     raise SettingsError(f"{prefix}{setting.name.upper()} must be {kind}") from None
-        values |= arguments
+        keys = [values.get("secret_key", ""), *values.get("secret_key_fallbacks", "").split(",")]
         try:
-            return cls(**values)
+            settings = cls(**values | arguments)
+            # Only of the environment: test suites write such keys in code.
+            cls._check(
+                not (settings.https_only and any(len(set(key.strip())) == 1 for key in keys)),
+                "secret_key and secret_key_fallbacks must not repeat one character: "
+                'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
+            )
         except SettingsError as exc:
             raise SettingsError(f"{exc} (in the environment the names begin with {prefix})") from None
+        return settings
 
     def _split(self, name: str) -> None:
         value = getattr(self, name)
@@ -207,6 +250,12 @@ class MarketplaceSettings:
 def accepts_product(settings: MarketplaceSettings, product_code: str) -> bool:
     """Whether `product_codes` lists `product_code`, or accepts all."""
     return "*" in settings.product_codes or product_code in settings.product_codes
+
+
+def is_identified(settings: MarketplaceSettings, customer: MarketplaceCustomer) -> bool:
+    """Whether the customer has a license, or is of a product for which `legacy_product_codes` asks for none."""
+    legacy = settings.legacy_product_codes
+    return customer.license_arn is not None or "*" in legacy or customer.product_code in legacy
 
 
 def _is_strings(value: object) -> bool:

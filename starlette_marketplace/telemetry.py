@@ -4,11 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Literal, TypeVar
-
-if TYPE_CHECKING:
-    from .customer import MarketplaceCustomer
-    from .resolver import Resolver
+from typing import Literal, TypeVar
 
 R = TypeVar("R")
 
@@ -65,16 +61,3 @@ class Telemetry:
     def call(self) -> Iterator[None]:
         """Around the call to AWS, its retries included."""
         yield
-
-
-class WatchedResolver:
-    """A resolver whose calls are taken note of."""
-
-    def __init__(self, resolver: Resolver, telemetry: Telemetry) -> None:
-        self._resolver = resolver
-        self._telemetry = telemetry
-
-    def resolve(self, token: str) -> MarketplaceCustomer:
-        """The customer of `token`."""
-        with self._telemetry.call():
-            return self._resolver.resolve(token)

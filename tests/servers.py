@@ -15,7 +15,13 @@ from starlette.types import ASGIApp
 
 
 @contextmanager
-def serve(app: ASGIApp, *, lifespan: Literal["auto", "on", "off"] = "auto", root_path: str = "") -> Iterator[str]:
+def serve(
+    app: ASGIApp,
+    *,
+    lifespan: Literal["auto", "on", "off"] = "auto",
+    root_path: str = "",
+    ssl_certfile: str | None = None,
+) -> Iterator[str]:
     """Run an ASGI app by uvicorn in a thread, and yield its base URL, such as http://127.0.0.1:43567.
 
     An app whose lifespan fails to start raises RuntimeError here; with "auto" it may also not know lifespan at all.
@@ -29,9 +35,10 @@ def serve(app: ASGIApp, *, lifespan: Literal["auto", "on", "off"] = "auto", root
         access_log=False,
         timeout_graceful_shutdown=1,
         root_path=root_path,
+        ssl_certfile=ssl_certfile,
     )
     server = _Server(config)
-    base_url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+    base_url = f"http{'s' if ssl_certfile else ''}://127.0.0.1:{listener.getsockname()[1]}"
     thread = threading.Thread(target=server.run_in_thread, args=(listener,))
     thread.start()
     try:

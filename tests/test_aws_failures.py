@@ -39,7 +39,7 @@ class Expected:
         assert ("retry-after" in page.headers) == ("retry-after" in as_json.headers) == (self.status == 503)
         assert ("Try again" in page.text) == (self.status == 503)
         assert "set-cookie" not in page.headers | as_json.headers
-        records = [record for record in log.records if record.name == "starlette_marketplace"]
+        records = [record for record in log.records if str(record.msg).startswith("AWS Marketplace registration")]
         assert [record.levelno for record in records] == [self.level] * 2
         assert all(self.advice in record.getMessage() for record in records)
         assert all(token not in record.getMessage() for record in records)
@@ -48,13 +48,13 @@ class Expected:
         assert f"({self.code}, reference {reference[1]})" in records[0].getMessage()
 
 
-UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, see the AWS Health Dashboard")
-EMPTY = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check endpoint_url and the proxies on the way")
-UNREACHED = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check the network, region_name, endpoint_url")
+UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "if it stays, see the AWS Health Dashboard")
+EMPTY = Expected(503, "AWS_UNAVAILABLE", "if it stays, check endpoint_url and the proxies on the way")
+UNREACHED = Expected(503, "AWS_UNAVAILABLE", "if it stays, check the network, region_name and endpoint_url")
 # To old versions of botocore the connection was closed, to new ones the answer was empty.
-CUT = Expected(503, "AWS_UNAVAILABLE", "it may pass; if not, check ")
-INVALID = Expected(400, "INVALID_TOKEN", "the buyer needs a fresh link", title="This link cannot be used")
-EXPIRED = Expected(400, "EXPIRED_TOKEN", "the buyer needs a fresh link", title="This link has expired")
+CUT = Expected(503, "AWS_UNAVAILABLE", "if it stays, check ")
+INVALID = Expected(400, "INVALID_TOKEN", "The buyer needs a fresh link", title="This link cannot be used")
+EXPIRED = Expected(400, "EXPIRED_TOKEN", "The buyer needs a fresh link", title="This link has expired")
 INCOMPLETE = Expected(
     503,
     "INCOMPLETE_ANSWER",
@@ -74,16 +74,16 @@ FAILURES = {
     "invalid": INVALID,
     "expired": EXPIRED,
     "namespaced-error": EXPIRED,
-    "throttled": Expected(503, "THROTTLED", "ask AWS Support for more"),
+    "throttled": Expected(503, "THROTTLED", "ask AWS Support to raise the limit"),
     "internal-error": UNAVAILABLE,
     "html-503": UNAVAILABLE,
     "hanging-headers": UNREACHED,
     "hanging-body": UNREACHED,
-    "disabled-api": for_the_seller("DISABLED_API", "change region_name"),
-    "access-denied": for_the_seller("ACCESS_DENIED", "allow the action aws-marketplace:ResolveCustomer"),
-    "expired-credentials": for_the_seller("CREDENTIALS", "renew or correct them"),
-    "invalid-signature": for_the_seller("CREDENTIALS", "renew or correct them"),
-    "unrecognized-client": for_the_seller("CREDENTIALS", "renew or correct them"),
+    "disabled-api": for_the_seller("DISABLED_API", "Change region_name"),
+    "access-denied": for_the_seller("ACCESS_DENIED", "Allow the action aws-marketplace:ResolveCustomer"),
+    "expired-credentials": for_the_seller("CREDENTIALS", "Renew them, and check this machine's clock"),
+    "invalid-signature": for_the_seller("CREDENTIALS", "Renew them, and check this machine's clock"),
+    "unrecognized-client": for_the_seller("CREDENTIALS", "Renew them, and check this machine's clock"),
     "empty-answer": EMPTY,
     "not-json": EMPTY,
     "no-account-id": INCOMPLETE,

@@ -19,7 +19,7 @@ from urllib.parse import parse_qs
 import anyio
 import botocore
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
+from botocore.exceptions import ClientError
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
@@ -42,8 +42,9 @@ from starlette_marketplace import (
     UnavailableError,
     __version__,
 )
+from starlette_marketplace.clocks import monotonic
 from starlette_marketplace.local import LocalMarketplace
-from starlette_marketplace.resolver import AwsResolver
+from starlette_marketplace.resolver import AwsResolver, _customer
 from tests.fakes import FakeTimer
 from tests.servers import serve
 
@@ -101,9 +102,9 @@ def failure(code: str, status: int = 400, message: str = "No") -> Response:
     return answer({"__type": code, "message": message}, status)
 
 
-def resolver_of(url: str | None, **changes: Any) -> AwsResolver:
+def resolver_of(url: str | None, *, timer: Callable[[], float] = monotonic, **changes: Any) -> AwsResolver:
     values: dict[str, Any] = {"endpoint_url": url, "max_attempts": 1} | changes
-    return AwsResolver(MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values))
+    return AwsResolver(MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values), timer=timer)
 
 
 def error_of(resolver: AwsResolver, token: str = TOKEN) -> MarketplaceError:
@@ -186,30 +187,30 @@ def test_a_scenario_that_fails_is_the_error_that_says_why(scenario: str, expecte
         (failure("com.amazonaws.marketplace#InvalidTokenException"), InvalidTokenError, ": InvalidTokenException,"),
         (failure("InvalidTokenException:http://aws/"), InvalidTokenError, ": InvalidTokenException,"),
         (failure("ExpiredTokenException"), ExpiredTokenError, "ExpiredTokenException, HTTP 400"),
-        (failure("ExpiredTokenException", 403), CredentialsError, "renew or correct them"),
+        (failure("ExpiredTokenException", 403), CredentialsError, "Renew them, and check this machine's clock"),
         (
             failure("ExpiredTokenException", 400, "The Security Token included in the request is expired"),
             CredentialsError,
-            "AWS refused our credentials",
+            "AWS rejected our credentials",
         ),
-        (failure("UnrecognizedClientException"), CredentialsError, "AWS refused our credentials"),
-        (failure("InvalidSignatureException", 403), CredentialsError, "AWS refused our credentials"),
-        (failure("AccessDeniedException"), AccessDeniedError, "allow the action aws-marketplace:ResolveCustomer"),
-        (failure("AccessDenied", 403), AccessDeniedError, "allow the action aws-marketplace:ResolveCustomer"),
-        (failure("DisabledApiException"), DisabledApiError, "change region_name"),
+        (failure("UnrecognizedClientException"), CredentialsError, "AWS rejected our credentials"),
+        (failure("InvalidSignatureException", 403), CredentialsError, "AWS rejected our credentials"),
+        (failure("AccessDeniedException"), AccessDeniedError, "Allow the action aws-marketplace:ResolveCustomer"),
+        (failure("AccessDenied", 403), AccessDeniedError, "Allow the action aws-marketplace:ResolveCustomer"),
+        (failure("DisabledApiException"), DisabledApiError, "Change region_name"),
         (failure("ThrottlingException"), ThrottledError, "ThrottlingException, HTTP 400"),
         (Response(status_code=429), ThrottledError, "HTTP 429"),
         (failure("InternalServiceErrorException", 500), AwsUnavailableError, "HTTP 500"),
         (HTMLResponse("<h1>Unavailable</h1>", 503), AwsUnavailableError, "HTTP 503, AWS request id none"),
-        (HTMLResponse("<h1>Moved</h1>", 301), AwsUnavailableError, "Something else answered for AWS"),
+        (HTMLResponse("<h1>Moved</h1>", 301), AwsUnavailableError, "Something else answered in place of AWS"),
         (failure("ValidationException"), InvalidTokenError, "ValidationException, HTTP 400"),
         (failure("SomethingNewException"), AwsUnavailableError, "AWS failed (ResolveCustomer: SomethingNewException"),
         *(
-            (HTMLResponse("<h1>No</h1>", status), AwsUnavailableError, "check endpoint_url and the proxies on the way")
+            (HTMLResponse("<h1>No</h1>", status), AwsUnavailableError, "Check endpoint_url and the proxies on the way")
             for status in (302, 401, 403, 404, 407, 418)
         ),
         *(
-            (failure(code), CredentialsError, "renew or correct them, and check the clock of this machine")
+            (failure(code), CredentialsError, "Renew them, and check this machine's clock")
             for code in (
                 "ExpiredToken",
                 "IncompleteSignature",
@@ -224,11 +225,11 @@ def test_a_scenario_that_fails_is_the_error_that_says_why(scenario: str, expecte
             )
         ),
         *(
-            (failure(code), AccessDeniedError, "allow the action aws-marketplace:ResolveCustomer")
+            (failure(code), AccessDeniedError, "Allow the action aws-marketplace:ResolveCustomer")
             for code in ("NotAuthorized", "UnauthorizedOperation")
         ),
         *(
-            (failure(code), ThrottledError, "ask AWS Support for more")
+            (failure(code), ThrottledError, "ask AWS Support to raise the limit")
             for code in (
                 "RequestLimitExceeded",
                 "RequestThrottledException",
@@ -256,7 +257,7 @@ def test_an_error_that_quotes_the_token_goes_no_further(status: int) -> None:
     error = answered(failure("InvalidTokenException", status, f"Registration token {TOKEN} is invalid"))
 
     assert type(error) is InvalidTokenError
-    assert error.__cause__ is None
+    assert TOKEN not in f"{error.__cause__} {vars(error.__cause__)}"
 
 
 def test_what_quotes_the_request_in_place_of_a_code_is_not_shown() -> None:
@@ -273,8 +274,24 @@ def test_a_token_that_is_quoted_elsewhere_goes_no_further_either(headers: dict[s
     error = answered(response)
 
     assert type(error) is AwsUnavailableError
-    assert TOKEN not in str(error)
-    assert error.__cause__ is None
+    assert TOKEN not in f"{error} {vars(error)} {error.__cause__} {vars(error.__cause__)}"
+
+
+@pytest.mark.parametrize("response", [failure("TOKEN-0123456789"), answer({"ProductCode": "acme"}), answer({})])
+def test_a_token_that_could_be_a_code_or_a_request_id_goes_no_further_either(response: Response) -> None:
+    token = "TOKEN-0123456789"
+    response.headers["x-amzn-requestid"] = token
+    with serve(FakeAws(response), lifespan="off") as url:
+        error = error_of(resolver_of(url), token)
+
+    assert token not in f"{error} {error.args} {vars(error)} {error.__cause__}"
+
+
+@pytest.mark.parametrize("request_id", ["a\r\n2026-11-25 INFO all is well", "Signature=0123", "\x1b[2J", "a" * 65])
+def test_a_request_id_that_is_none_is_not_shown(request_id: str) -> None:
+    """The header cannot carry all of these, and what makes boto3's answer may be something else than a header."""
+    with pytest.raises(IncompleteAnswerError, match=r"\(AWS request id unreadable\)"):
+        _customer({"ResponseMetadata": {"RequestId": request_id}, "ProductCode": "acme"})
 
 
 @pytest.mark.parametrize(
@@ -305,7 +322,7 @@ def test_an_answer_with_nothing_in_it_is_aws_not_being_available(body: str) -> N
     error = answered(PlainTextResponse(body))
 
     assert type(error) is AwsUnavailableError
-    assert "AWS answered with nothing in it (AWS request id " in str(error)
+    assert "The answer from AWS is empty (AWS request id " in str(error)
 
 
 @pytest.mark.parametrize(
@@ -345,7 +362,6 @@ def test_a_server_that_hangs_up_is_aws_not_being_available(response: bytes) -> N
         served.result()
 
     assert type(error) is AwsUnavailableError
-    assert isinstance(error.__cause__, BotoCoreError | ClientError)
 
 
 @pytest.mark.parametrize(
@@ -429,14 +445,30 @@ def test_a_profile_brings_its_credentials_and_its_region(tmp_path: Path) -> None
 
 
 def test_a_profile_that_does_not_exist_is_a_mistake_in_the_settings() -> None:
-    with pytest.raises(SettingsError, match=r"\(seller\) could not be found: set profile_name to a profile"):
+    with pytest.raises(SettingsError, match=r"\(seller\) could not be found\. Set profile_name to a profile"):
         resolver_of("http://127.0.0.1:1", profile_name="seller").connect()
 
 
-@pytest.mark.parametrize("region", ["us east 1", "us-east-1.example.com/"])
-def test_a_region_that_is_no_name_of_one_is_named(region: str) -> None:
-    with pytest.raises(RegionError, match="set region_name, such as us-east-1"):
-        resolver_of("http://127.0.0.1:1", region_name=region).connect()
+def test_a_region_that_is_no_name_of_one_is_named() -> None:
+    with pytest.raises(RegionError, match="Set region_name to a region such as us-east-1"):
+        resolver_of("http://127.0.0.1:1", region_name="us-east-1.example.com/").connect()
+
+
+@pytest.mark.parametrize("changes", [{}, {"role_arn": ROLE}])
+@pytest.mark.parametrize("region", ["us east 1", "us-east-1\n", "us-east-1 ", "\tus-east-1", "us-east-1\u200b"])
+@pytest.mark.parametrize("source", ["environment", "file"])
+def test_white_space_in_the_region_of_the_aws_configuration_is_named(
+    environment: pytest.MonkeyPatch, tmp_path: Path, source: str, region: str, changes: dict[str, Any]
+) -> None:
+    """botocore itself lets a newline at the end pass, and fails when it makes a request."""
+    if source == "environment":
+        environment.setenv("AWS_DEFAULT_REGION", region)
+    else:
+        # The file takes white space off the ends of a value, and a value may go on in the next line.
+        (tmp_path / "config").write_text(f"[default]\nregion = x\n  {region.strip()}\n", encoding="utf-8")
+
+    with pytest.raises(RegionError, match="The AWS region is not a valid name"):
+        resolver_of("http://127.0.0.1:1", **changes).connect()
 
 
 @pytest.mark.parametrize(
@@ -468,8 +500,7 @@ def test_credentials_that_aws_refused_are_looked_for_again_after_a_moment(
     renew("OLDKEY")
     aws, timer = FakeAws(*[failure("UnrecognizedClientException")] * 3, answer()), FakeTimer()
     with serve(aws, lifespan="off") as url:
-        settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", endpoint_url=url, max_attempts=1)
-        resolver = AwsResolver(settings, timer=timer)
+        resolver = resolver_of(url, timer=timer)
         error_of(resolver)
         renew("NEWKEY")
         timer.now += 9.9
@@ -494,11 +525,13 @@ def test_connecting_asks_nothing_and_finds_missing_credentials(environment: pyte
 
 def test_credentials_that_appear_later_are_found(environment: pytest.MonkeyPatch) -> None:
     environment.delenv("AWS_ACCESS_KEY_ID")
+    timer = FakeTimer()
     with serve(FakeAws(answer()), lifespan="off") as url:
-        resolver = resolver_of(url)
+        resolver = resolver_of(url, timer=timer)
         assert type(error_of(resolver)) is CredentialsError
 
         environment.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+        timer.now += 10
         assert resolver.resolve(TOKEN) == CUSTOMER
 
 
@@ -529,7 +562,6 @@ def test_credentials_that_cannot_be_had_are_for_the_seller_to_mend(
     error = error_of(resolver_of("http://127.0.0.1:1"))
 
     assert type(error) is CredentialsError
-    assert isinstance(error.__cause__, BotoCoreError)
 
 
 @pytest.mark.parametrize("changes", [{}, {"role_arn": ROLE}])
@@ -554,7 +586,6 @@ def test_a_mistake_in_the_configuration_of_aws_is_for_the_seller_to_mend(
     error = error_of(resolver_of("http://127.0.0.1:1", **changes))
 
     assert isinstance(error, ConfigurationError)
-    assert isinstance(error.__cause__, BotoCoreError)
 
 
 @pytest.mark.parametrize(
@@ -575,8 +606,10 @@ def test_an_address_where_nobody_answers_is_not_reached() -> None:
     error = error_of(resolver_of(f"http://127.0.0.1:{port}"))
 
     assert type(error) is AwsUnavailableError
-    assert "AWS was not reached (EndpointConnectionError): it may pass; if not, check the network" in str(error)
-    assert isinstance(error.__cause__, BotoCoreError)
+    assert (
+        "AWS was not reached (EndpointConnectionError). Try again in a moment; if it stays, check the network"
+        in str(error)
+    )
 
 
 def test_a_server_that_never_answers_is_given_up_after_the_read_timeout() -> None:
@@ -585,9 +618,7 @@ def test_a_server_that_never_answers_is_given_up_after_the_read_timeout() -> Non
         error = error_of(resolver_of(url, read_timeout=0.0625))
 
     assert type(error) is AwsUnavailableError
-    assert "ReadTimeoutError" in str(error)
-    # botocore keeps the sentence of urllib3, which has the number.
-    assert "read timeout=0.0625" in str(vars(error.__cause__)["kwargs"]["error"])
+    assert "AWS was not reached (ReadTimeoutError)" in str(error)
 
 
 def test_a_server_that_takes_no_connection_is_given_up_after_the_connect_timeout() -> None:
@@ -601,8 +632,7 @@ def test_a_server_that_takes_no_connection_is_given_up_after_the_connect_timeout
         error = error_of(resolver_of(f"http://127.0.0.1:{address[1]}", connect_timeout=0.0625))
 
     assert type(error) is AwsUnavailableError
-    assert "ConnectTimeoutError" in str(error)
-    assert "connect timeout=0.0625" in str(vars(error.__cause__)["kwargs"]["error"])
+    assert "AWS was not reached (ConnectTimeoutError)" in str(error)
 
 
 @pytest.mark.parametrize("max_attempts", [1, 2])
@@ -618,7 +648,10 @@ def test_aws_is_asked_as_often_as_the_settings_say_whatever_its_own_configuratio
 
     assert type(error) is AwsUnavailableError
     assert len(aws.calls) == max_attempts
-    assert resolver._client.meta.config.retries == {"mode": "standard", "total_max_attempts": max_attempts}
+    assert resolver._connection.client().metering.meta.config.retries == {
+        "mode": "standard",
+        "total_max_attempts": max_attempts,
+    }
 
 
 def test_an_error_that_passes_is_not_seen() -> None:
@@ -681,7 +714,9 @@ def old_botocore(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def warnings_in(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "starlette_marketplace"]
+    """All that was said, but for the endpoint of these tests."""
+    messages = [record.getMessage() for record in caplog.records if record.name == "starlette_marketplace"]
+    return [message for message in messages if not message.startswith("Identities come from http://127.0.0.1:")]
 
 
 @pytest.mark.usefixtures("old_botocore")
@@ -754,10 +789,7 @@ def test_a_client_that_is_made_anew_does_not_read_the_models_of_aws_again(
     aws, timer = FakeAws(failure("UnrecognizedClientException")), FakeTimer()
     with serve(aws, lifespan="off") as url, serve(FakeSts(), lifespan="off") as sts_url:
         environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
-        settings = MarketplaceSettings(
-            secret_key="k" * 32, product_codes="*", endpoint_url=url, max_attempts=1, **changes
-        )
-        resolver = AwsResolver(settings, timer=timer)
+        resolver = resolver_of(url, timer=timer, **changes)
         resolver.connect()
         gc.collect()
         gc.disable()
@@ -802,12 +834,13 @@ def test_a_role_without_an_external_id_is_assumed_without_one(environment: pytes
 
 
 def test_a_role_is_assumed_again_before_its_credentials_expire(environment: pytest.MonkeyPatch) -> None:
-    aws, sts = FakeAws(answer()), FakeSts(first_lifetime=60)
+    aws, sts, timer = FakeAws(answer()), FakeSts(first_lifetime=60), FakeTimer()
     with serve(aws, lifespan="off") as url, serve(sts, lifespan="off") as sts_url:
         environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
-        resolver = resolver_of(url, role_arn=ROLE)
+        resolver = resolver_of(url, timer=timer, role_arn=ROLE)
         for _ in range(3):
             resolver.resolve(TOKEN)
+            timer.now += 10
 
     assert len(sts.calls) == 2
     assert [call.credential[0] for call in aws.calls] == ["KEY0", "KEY1", "KEY1"]
@@ -845,8 +878,8 @@ def test_a_role_that_cannot_be_assumed_is_named(
         ("", "(AssumeRole: an unreadable code, HTTP 403, AWS request id none)"),
         ("<Error><Code>No</Code></Error><RequestId/>", "(AssumeRole: No, HTTP 403, AWS request id none)"),
         ("<RequestId><a/></RequestId>", "(AssumeRole: an unreadable code, HTTP 403, AWS request id unreadable)"),
-        ("<Error><Code><a/></Code></Error>", "What AWS answered cannot be read (TypeError)"),
-        ("<Error/>", "What AWS answered cannot be read (AttributeError)"),
+        ("<Error><Code><a/></Code></Error>", "The look-up of AWS credentials failed (TypeError)"),
+        ("<Error/>", "The look-up of AWS credentials failed (AttributeError)"),
     ],
 )
 def test_a_role_that_is_refused_for_no_reason_that_can_be_read_is_an_error_of_ours(
@@ -864,11 +897,13 @@ def test_a_role_needs_credentials_to_be_assumed_with_and_waits_for_them(environm
     environment.delenv("AWS_ACCESS_KEY_ID")
     with serve(FakeAws(answer()), lifespan="off") as url, serve(FakeSts(), lifespan="off") as sts_url:
         environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
-        resolver = resolver_of(url, role_arn=ROLE)
+        timer = FakeTimer()
+        resolver = resolver_of(url, timer=timer, role_arn=ROLE)
         with pytest.raises(CredentialsError, match="No AWS credentials were found"):
             resolver.connect()
 
         environment.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+        timer.now += 10
         assert resolver.resolve(TOKEN) == CUSTOMER
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -11,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from .. import errors
-from ..aws_errors import code_in
-from ..resolver import setup_error_of
+from ..aws_errors import code_in, is_untrusted, setup_error_of
 from .patience import within
 
 if TYPE_CHECKING:
@@ -45,8 +43,14 @@ class Aws:
         except (KeyError, TypeError, ValueError):
             return
 
-    def ask(self, call: Callable[[], Any]) -> Any:
+    def ask(
+        self, call: Callable[[], Any], *, error_of: Callable[[Exception], errors.MarketplaceError] = setup_error_of
+    ) -> Any:
         """What `call` gives.
+
+        Args:
+            call: What to do.
+            error_of: What an exception of it means.
 
         Raises:
             MarketplaceError: It failed, or took too long.
@@ -60,7 +64,8 @@ class Aws:
             raise errors.AwsUnavailableError(f"There was no answer within {self.limit:g} seconds") from exc
         except Exception as exc:
             self._note_date_of(exc)
-            raise setup_error_of(exc) from exc
+            # With its cause, which is for the sentences of doctor and goes no further.
+            raise error_of(exc) from exc
 
     def _note_date_of(self, exc: BaseException | None) -> None:
         self.note_date(getattr(exc, "response", {}), getattr(exc, "operation_name", ""))
@@ -78,8 +83,7 @@ def host_of(endpoint: str) -> str:
 
 
 _SSO = ("SSOTokenLoadError", "UnauthorizedSSOTokenError", "TokenRetrievalError")
-# Of the other errors of TLS, most are a connection that was cut off.
-_UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|NO_CERTIFICATE|\[Errno 2\]")
+_LOGIN = ("LoginError", "LoginInsufficientPermissions", "LoginRefreshRequired", "LoginTokenLoadError")
 _LOOK = (
     "Look at the AWS_ variables, at the files that they name or else ~/.aws/config and ~/.aws/credentials, and at the "
     "profile."
@@ -98,20 +102,22 @@ def told(error: errors.MarketplaceError) -> tuple[str, str]:
             return f"AWS refuses the credentials ({reason}).", "Renew or correct them, and see clock."
         case errors.CredentialsError() if reason in _SSO:
             return f"The login of AWS IAM Identity Center is not there or over ({reason}).", "Run aws sso login."
+        case errors.CredentialsError() if reason in _LOGIN:
+            return f"The login is not there or over ({reason}).", "Run aws login."
         case errors.CredentialsError():
             return f"No AWS credentials could be had ({reason}).", "Renew or correct them."
         case errors.AccessDeniedError():
             return f"AWS does not allow the call ({reason}).", "Allow it in a policy of the host's own identity."
         case errors.DisabledApiError():
             return f"ResolveCustomer is disabled in this region ({reason}).", "Change region_name."
-        case errors.ConfigurationError():
-            return f"The AWS configuration cannot be used ({reason}).", _LOOK
-        case errors.AwsUnavailableError() if reason == "SSLError" and _UNTRUSTED.search(str(error.__cause__)):
+        case errors.ConfigurationError() if is_untrusted(error.__cause__):
             return (
                 f"The certificate of what answers for AWS is not trusted ({reason}).",
                 "If something on the way looks into TLS, name the file of its authority in AWS_CA_BUNDLE; that file "
                 "has to exist.",
             )
+        case errors.ConfigurationError():
+            return f"The AWS configuration cannot be used ({reason}).", _LOOK
     if is_answer:
         return (
             f"AWS failed, or what answers in its place ({reason}).",

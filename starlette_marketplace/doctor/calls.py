@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from .. import errors
+from ..aws_errors import call_error_of
 from ..customer import masked
-from ..resolver import AwsResolver
+from ..resolver import _customer
 from .aws import Aws, code_of, is_aws, reason_of, told
 from .credentials import check_credentials, check_role
 from .findings import Finding, Status, ok, problem, skipped, warning
@@ -40,7 +42,7 @@ def check_calls(aws: Aws, own: Session, region: str, endpoint: str, token: str) 
         )
         yield skipped("permission", "AWS does not accept the credentials.")
         return
-    yield _check_permission(aws, token, endpoint)
+    yield _check_permission(aws, caller, region, endpoint, token)
 
 
 def _skip_calls(*checks: str, reason: str) -> Iterator[Finding]:
@@ -85,10 +87,15 @@ def _check_account(aws: Aws, caller: Session, region: str, endpoint: str) -> Fin
     return ok(check, f"The calls are made from the seller account, {masked(account)}, by {who}.")
 
 
-def _check_permission(aws: Aws, token: str, endpoint: str) -> Finding:
-    check = "permission"
+def _check_permission(aws: Aws, caller: Session, region: str, endpoint: str, token: str) -> Finding:
+    check, url = "permission", aws.settings.endpoint_url
     try:
-        aws.ask(lambda: AwsResolver(aws.settings).resolve(token))
+        metering = aws.ask(lambda: caller.create_client("meteringmarketplace", region_name=region, endpoint_url=url))
+        # Something has answered, if what failed has no known class: all that is before the answer has been checked.
+        aws.ask(
+            lambda: _customer(metering.resolve_customer(RegistrationToken=token)),
+            error_of=functools.partial(call_error_of, is_answered=True),
+        )
     except errors.TokenError as error:
         return _judge_refusal(code_of(error), endpoint)
     except errors.AccessDeniedError as error:

@@ -7,8 +7,9 @@ import re
 from typing import TYPE_CHECKING
 
 from .. import errors
+from ..aws import make_sessions
+from ..aws_errors import lookup_error_of
 from ..customer import masked
-from ..resolver import make_sessions
 from .aws import Aws, told
 from .findings import Finding, ok, problem, skipped
 
@@ -33,8 +34,8 @@ _VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN"
 def check_credentials(aws: Aws, session: Session) -> Finding:
     """Whether there are credentials, and whole ones."""
     try:
-        credentials = aws.ask(session.get_credentials)
-        frozen = aws.ask(credentials.get_frozen_credentials) if credentials else None
+        credentials = aws.ask(session.get_credentials, error_of=lookup_error_of)
+        frozen = aws.ask(credentials.get_frozen_credentials, error_of=lookup_error_of) if credentials else None
     except errors.MarketplaceError as error:
         return problem("credentials", *told(error))
     if frozen is None:
@@ -81,7 +82,7 @@ def check_role(aws: Aws, own: Session) -> tuple[Session, Finding]:
     role = role_arn.partition("/")[2]
     try:
         _, caller, _ = aws.ask(lambda: make_sessions(aws.settings))
-        aws.ask(lambda: caller.get_credentials().get_frozen_credentials())
+        aws.ask(lambda: caller.get_credentials().get_frozen_credentials(), error_of=lookup_error_of)
     except errors.MarketplaceError as error:
         message, advice = told(error)
         if isinstance(error, errors.AccessDeniedError):

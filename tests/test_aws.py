@@ -1,0 +1,333 @@
+"""Looking up AWS credentials, and whose fault it is when a call does not come about."""
+
+import json
+import os
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import botocore.client
+import botocore.endpoint
+import botocore.parsers
+import pytest
+import trustme
+from starlette.responses import PlainTextResponse
+
+from starlette_marketplace import (
+    AwsUnavailableError,
+    ConfigurationError,
+    CredentialsError,
+    InvalidTokenError,
+)
+from tests.servers import serve
+from tests.test_resolver import (
+    CUSTOMER,
+    ROLE,
+    TOKEN,
+    FakeAws,
+    FakeSts,
+    answer,
+    environment,
+    error_of,
+    failure,
+    resolver_of,
+)
+
+__all__ = ["environment"]
+
+KEYS = {"AccessKeyId": "ASIAPROCESS", "SecretAccessKey": "secret", "SessionToken": "session", "Version": 1}
+OVER = "2026-01-01T00:00:00Z"
+
+
+class Process:
+    """A credential_process that counts its runs, and answers when it is told to."""
+
+    def __init__(self, environment: pytest.MonkeyPatch, folder: Path) -> None:
+        environment.delenv("AWS_ACCESS_KEY_ID")
+        environment.delenv("AWS_SECRET_ACCESS_KEY")
+        self._started, self._answers = folder / "started", folder / "answers"
+        os.mkfifo(self._started)
+        os.mkfifo(self._answers)
+        # Open at both ends, so that neither side waits for the other to open it.
+        self._start, self._answer = os.open(self._started, os.O_RDWR), os.open(self._answers, os.O_RDWR)
+        self.runs = 0
+        script = folder / "process.sh"
+        script.write_text(f"echo > {self._started}\nread line < {self._answers}\necho $line\n")
+        (folder / "config").write_text(f"[default]\ncredential_process = sh {script}\n")
+
+    def answers(self, text: str = json.dumps(KEYS)) -> None:
+        """Have the next run, or the one that waits, answer so."""
+        os.write(self._answer, f"{text}\n".encode())
+
+    def wait(self) -> None:
+        """Wait until it runs once more."""
+        ready, _, _ = select.select([self._start], [], [], 60)
+        assert ready, "it has not been run"
+        os.read(self._start, 1)
+        self.runs += 1
+
+    def is_idle(self) -> bool:
+        """Whether it has not been run since."""
+        return not select.select([self._start], [], [], 0)[0]
+
+    def close(self) -> None:
+        for _ in range(4):
+            self.answers("{}")
+        os.close(self._start)
+        os.close(self._answer)
+
+
+@pytest.fixture
+def process(environment: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Process]:
+    process = Process(environment, tmp_path)
+    yield process
+    process.close()
+
+
+@pytest.fixture
+def aws() -> Iterator[FakeAws]:
+    """AWS, which is not asked by what fails before."""
+    yield FakeAws(answer())
+
+
+# Whose fault it is
+
+
+def keys_that_are_over(environment: pytest.MonkeyPatch, _: Path) -> None:
+    environment.setenv("AWS_SESSION_TOKEN", "session")
+    environment.setenv("AWS_CREDENTIAL_EXPIRATION", OVER)
+
+
+def without_keys(environment: pytest.MonkeyPatch) -> None:
+    environment.delenv("AWS_ACCESS_KEY_ID")
+    environment.delenv("AWS_SECRET_ACCESS_KEY")
+
+
+def process_of(text: str) -> Callable[[pytest.MonkeyPatch, Path], None]:
+    def prepare(environment: pytest.MonkeyPatch, folder: Path) -> None:
+        without_keys(environment)
+        (folder / "answer").write_text(text)
+        (folder / "config").write_text(f"[default]\ncredential_process = cat {folder / 'answer'}\n")
+
+    return prepare
+
+
+def mfa(environment: pytest.MonkeyPatch, folder: Path) -> None:
+    without_keys(environment)
+    environment.setattr("getpass.getpass", end_of_input)
+    (folder / "config").write_text(
+        f"[default]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::123456789012:mfa/me\n"
+        "[profile base]\naws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
+    )
+
+
+def end_of_input(_: str) -> str:
+    raise EOFError
+
+
+def sso(environment: pytest.MonkeyPatch, folder: Path) -> None:
+    without_keys(environment)
+    environment.setenv("HOME", str(folder))
+    (folder / "config").write_text(
+        "[sso-session corp]\nsso_start_url = http://127.0.0.1:1/\nsso_region = us-east-1\n"
+        "[default]\nsso_session = corp\nsso_account_id = 123456789012\nsso_role_name = a\n"
+    )
+
+
+def login(environment: pytest.MonkeyPatch, folder: Path) -> None:
+    without_keys(environment)
+    environment.setenv("HOME", str(folder))
+    (folder / "config").write_text("[default]\nlogin_session = arn:aws:iam::123456789012:user/me\n")
+
+
+def key_with(text: str, variable: str = "AWS_ACCESS_KEY_ID") -> Callable[[pytest.MonkeyPatch, Path], None]:
+    return lambda environment, _: environment.setenv(variable, text)
+
+
+@pytest.mark.parametrize(
+    ("prepare", "text"),
+    [
+        (keys_that_are_over, "The AWS credentials have expired (RuntimeError). Renew them, and check this machine's"),
+        (process_of(json.dumps(KEYS | {"Expiration": OVER})), "The AWS credentials have expired (RuntimeError)"),
+        (process_of("no JSON"), "The look-up of AWS credentials failed (JSONDecodeError). Check the AWS_ variables"),
+        (process_of('{"Version": 2}'), "AWS credentials could not be looked up (CredentialRetrievalError)"),
+        (process_of(json.dumps(KEYS | {"Expiration": "soon"})), "The look-up of AWS credentials failed (ParserError)"),
+        (mfa, "The AWS profile asks for an MFA code, which a server cannot enter (EOFError). Use a role, or"),
+        (sso, "The AWS login cannot be used (SSOTokenLoadError). Run aws sso login or aws login again"),
+        (key_with("OWNKEY\n"), "contain white space or unprintable characters"),
+        (key_with("OWN KEY"), "contain white space or unprintable characters"),
+        (key_with("secret\r\n", "AWS_SECRET_ACCESS_KEY"), "contain white space or unprintable characters"),
+        (key_with("a session\u200b", "AWS_SESSION_TOKEN"), "contain white space or unprintable characters"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_never_blamed_on_aws(
+    environment: pytest.MonkeyPatch,
+    tmp_path: Path,
+    aws: FakeAws,
+    prepare: Callable[[pytest.MonkeyPatch, Path], None],
+    text: str,
+) -> None:
+    prepare(environment, tmp_path)
+    with serve(aws, lifespan="off") as url:
+        error = error_of(resolver_of(url))
+
+    assert type(error) is CredentialsError
+    assert text in str(error)
+    assert error.__cause__ is None
+    assert error.__context__ is None
+    assert aws.calls == []
+
+
+def test_a_login_of_aws_that_cannot_be_used_is_for_the_seller_to_mend(
+    environment: pytest.MonkeyPatch, tmp_path: Path, aws: FakeAws
+) -> None:
+    """Without botocore[crt] it cannot even be read."""
+    login(environment, tmp_path)
+    with serve(aws, lifespan="off") as url:
+        error = error_of(resolver_of(url))
+
+    assert isinstance(error, ConfigurationError)
+    assert "aws login" in str(error) or "botocore[crt]" in str(error)
+    assert aws.calls == []
+
+
+def test_blanks_around_a_session_token_do_no_harm(environment: pytest.MonkeyPatch, aws: FakeAws) -> None:
+    environment.setenv("AWS_SESSION_TOKEN", " session\t")
+    with serve(aws, lifespan="off") as url:
+        assert resolver_of(url).resolve(TOKEN) == CUSTOMER
+
+
+def test_a_role_that_is_given_by_a_clock_that_is_wrong_is_never_blamed_on_aws(
+    environment: pytest.MonkeyPatch, aws: FakeAws
+) -> None:
+    with serve(aws, lifespan="off") as url, serve(FakeSts(first_lifetime=-60), lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        error = error_of(resolver_of(url, role_arn=ROLE))
+
+    assert type(error) is CredentialsError
+    assert "The AWS credentials have expired" in str(error)
+    assert "check this machine's clock" in str(error)
+
+
+class TracingError(Exception):
+    """What a tracing library raises when it has a bug."""
+
+
+Patch = Callable[[pytest.MonkeyPatch], None]
+
+
+def patched(owner: Any, name: str, *, before: bool, error: type[Exception] = TracingError) -> Patch:
+    """A library that watches botocore, and fails before or after it has called what it watches."""
+
+    def patch(environment: pytest.MonkeyPatch) -> None:
+        original = getattr(owner, name)
+
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            if before:
+                raise error("a span without a parent")
+            original(*args, **kwargs)
+            raise error("a span without a parent")
+
+        environment.setattr(owner, name, watched)
+
+    return patch
+
+
+@pytest.mark.parametrize("error", [TracingError, KeyError, ValueError, OSError, RuntimeError, UnicodeError])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize(
+    ("owner", "name"),
+    [
+        (botocore.client.BaseClient, "_make_api_call"),
+        (botocore.endpoint.Endpoint, "make_request"),
+        (botocore.endpoint.Endpoint, "prepare_request"),
+        (botocore.endpoint.Endpoint, "_send"),
+        (botocore.parsers.ResponseParser, "parse"),
+    ],
+)
+def test_what_watches_botocore_and_fails_is_never_blamed_on_aws(
+    environment: pytest.MonkeyPatch, owner: Any, name: str, before: bool, error: type[Exception]
+) -> None:
+    with serve(FakeAws(answer()), lifespan="off") as url:
+        resolver = resolver_of(url)
+        resolver.connect()
+        patched(owner, name, before=before, error=error)(environment)
+        found = error_of(resolver)
+
+    assert type(found) is ConfigurationError
+    assert f"The call to AWS failed on this machine ({error.__name__}). Check" in str(found)
+
+
+def test_an_error_of_aws_that_something_has_wrapped_is_still_seen(environment: pytest.MonkeyPatch) -> None:
+    original = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
+
+    def wrapped(*args: Any) -> Any:
+        try:
+            return original(*args)
+        except Exception as exc:
+            raise TracingError("it failed") from exc
+
+    with serve(FakeAws(failure("InvalidTokenException")), lifespan="off") as url:
+        resolver = resolver_of(url)
+        resolver.connect()
+        environment.setattr(botocore.client.BaseClient, "_make_api_call", wrapped)
+        assert type(error_of(resolver)) is InvalidTokenError
+
+
+def test_an_answer_that_cannot_be_read_is_not_the_fault_of_a_later_call(environment: pytest.MonkeyPatch) -> None:
+    """What is known of a call is not taken for the next one, nor that of a try for the next try."""
+    with serve(FakeAws(PlainTextResponse("[]"), failure("InternalServiceErrorException", 500)), lifespan="off") as url:
+        resolver = resolver_of(url, max_attempts=2)
+        assert type(error_of(resolver)) is AwsUnavailableError
+
+        attempts: list[None] = []
+        original = botocore.endpoint.Endpoint.prepare_request
+
+        def second_fails(*args: Any) -> Any:
+            attempts.append(None)
+            # Raised in botocore, by what a library has made of the request.
+            return original(*args) if len(attempts) == 1 else original(args[0], None)
+
+        environment.setattr(botocore.endpoint.Endpoint, "prepare_request", second_fails)
+        found = error_of(resolver)
+
+    assert len(attempts) == 2
+    assert type(found) is ConfigurationError
+
+
+@pytest.mark.parametrize("proxy", ["http://", "http://[::1", "nothing://127.0.0.1:1"])
+def test_a_proxy_that_has_no_address_is_for_the_seller_to_mend(environment: pytest.MonkeyPatch, proxy: str) -> None:
+    environment.setenv("HTTP_PROXY", proxy)
+    environment.delenv("NO_PROXY", raising=False)
+    environment.delenv("no_proxy", raising=False)
+
+    assert isinstance(error_of(resolver_of("http://aws.invalid")), ConfigurationError)
+
+
+def test_a_certificate_that_is_not_trusted_is_for_the_seller_to_mend(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with over_tls(FakeAws(answer()), tmp_path) as url:
+        environment.delenv("AWS_CA_BUNDLE")
+        error = error_of(resolver_of(url))
+
+    assert type(error) is ConfigurationError
+    assert "The TLS certificate of the endpoint is not trusted (SSLError)" in str(error)
+    assert error.__cause__ is None
+
+
+@contextmanager
+def over_tls(app: Any, folder: Path) -> Iterator[str]:
+    """An app that speaks TLS, with a certificate that AWS_CA_BUNDLE trusts."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority"))
+    certificate = authority.issue_cert("127.0.0.1")
+    with (
+        certificate.private_key_and_cert_chain_pem.tempfile(str(folder)) as file,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        patch.setenv("AWS_CA_BUNDLE", str(folder / "authority"))
+        with serve(app, lifespan="off", ssl_certfile=file) as url:
+            yield url
