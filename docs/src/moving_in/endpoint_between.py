@@ -21,7 +21,12 @@ from starlette_marketplace import (
 settings = MarketplaceSettings.from_env()
 app = FastAPI()
 app.include_router(router)
-app.add_middleware(SessionMiddleware, secret_key=os.environ["SESSION_SECRET"], https_only=settings.https_only)
+app.add_middleware(
+    SessionMiddleware,
+    secret_key=os.environ["SESSION_SECRET"],
+    session_cookie="__Host-session" if settings.https_only else "session",
+    https_only=settings.https_only,
+)
 app.add_middleware(MarketplaceMiddleware, settings=settings)
 
 # A row from before. With a key it belongs to that one agreement, whatever else it has in common with another.

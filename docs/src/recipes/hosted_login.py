@@ -77,7 +77,12 @@ OUR_OWN_FORM = [Depends(refuse_foreign_posts)]
 
 settings = MarketplaceSettings.from_env()
 app = FastAPI()
-app.add_middleware(SessionMiddleware, secret_key=os.environ["SESSION_SECRET"], https_only=settings.https_only)
+app.add_middleware(
+    SessionMiddleware,
+    secret_key=os.environ["SESSION_SECRET"],
+    session_cookie="__Host-session" if settings.https_only else "session",
+    https_only=settings.https_only,
+)
 app.add_middleware(MarketplaceMiddleware, settings=settings)
 
 TEMPLATES = {

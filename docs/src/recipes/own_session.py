@@ -34,11 +34,13 @@ def refuse_foreign_posts(request: Request) -> None:
         raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
+https_only = os.environ.get("SESSION_HTTPS_ONLY", "true") != "false"
 app = FastAPI(dependencies=[Depends(refuse_foreign_posts)])
 app.add_middleware(
     SessionMiddleware,
     secret_key=os.environ["SESSION_SECRET"],  # not that of the marketplace
-    https_only=os.environ.get("SESSION_HTTPS_ONLY", "true") != "false",
+    session_cookie="__Host-session" if https_only else "session",
+    https_only=https_only,
 )
 app.add_middleware(MarketplaceMiddleware)  # settings from the environment
 

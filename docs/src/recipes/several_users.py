@@ -117,7 +117,12 @@ def refuse_foreign_posts(request: Request) -> None:
 
 settings = MarketplaceSettings.from_env()
 app = FastAPI(dependencies=[Depends(refuse_foreign_posts)])
-app.add_middleware(SessionMiddleware, secret_key=os.environ["SESSION_SECRET"], https_only=settings.https_only)
+app.add_middleware(
+    SessionMiddleware,
+    secret_key=os.environ["SESSION_SECRET"],
+    session_cookie="__Host-session" if settings.https_only else "session",
+    https_only=settings.https_only,
+)
 app.add_middleware(MarketplaceMiddleware, settings=settings)
 
 TEMPLATES = {

@@ -100,7 +100,11 @@ def open_strategy(db: Database) -> DatabaseStrategy[User, uuid.UUID, AccessToken
     return DatabaseStrategy(SQLAlchemyAccessTokenDatabase(db, AccessToken), lifetime_seconds=14 * 24 * 3600)
 
 
-transport = CookieTransport(cookie_secure=settings.https_only, cookie_samesite="lax")
+transport = CookieTransport(
+    cookie_name="__Host-session" if settings.https_only else "session",
+    cookie_secure=settings.https_only,
+    cookie_samesite="lax",
+)
 backend = AuthenticationBackend("cookie", transport, open_strategy)
 authenticator = FastAPIUsers[User, uuid.UUID](open_manager, [backend]).authenticator
 
