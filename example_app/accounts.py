@@ -1,17 +1,18 @@
-"""Sign up, log in, link: each is one transaction, and the unique constraints of the database have the last word."""
+"""Sign up, log in, link: each is one transaction, and the unique constraints of the database have the last word.
+
+E-mail addresses are not verified here. Anyone can sign up with another person's address and hold it, so an address
+proves nothing: grant nothing because of an address or its domain. Your product should send a confirmation link, and
+trust an address only after its owner has opened that link.
+"""
 
 from email_validator import EmailNotValidError, validate_email
-from pwdlib import PasswordHash
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from example_app.models import Subscription, User, Workspace
+from example_app.passwords import Passwords
 from starlette_marketplace import MarketplaceCustomer, Registration
-
-password_hash = PasswordHash.recommended()
-# Verified when the e-mail is unknown, so that the time of an answer does not tell who has an account.
-NOBODYS_HASH = password_hash.hash("nobody")
 
 
 class EmailTakenError(Exception):
@@ -35,7 +36,9 @@ def find_subscription(db: Session, customer: MarketplaceCustomer) -> Subscriptio
     return db.scalar(select(Subscription).where(Subscription.customer_key == customer.key))
 
 
-def sign_up(db: Session, *, company: str, email: str, password: str, registration: Registration | None) -> User:
+def sign_up(
+    db: Session, passwords: Passwords, *, company: str, email: str, password: str, registration: Registration | None
+) -> User:
     """Create a workspace with its first user, linked to the registration if there is one.
 
     Raises:
@@ -43,7 +46,7 @@ def sign_up(db: Session, *, company: str, email: str, password: str, registratio
         EmailTakenError: The e-mail address has an account.
     """
     email = normalize_email(email)
-    user = User(email=email, password_hash=password_hash.hash(password), workspace=Workspace(name=company))
+    user = User(email=email, password_hash=passwords.hash(password), workspace=Workspace(name=company))
     if registration is not None:
         user.workspace.subscriptions.append(new_subscription(registration))
     db.add(user)
@@ -60,15 +63,14 @@ def sign_up(db: Session, *, company: str, email: str, password: str, registratio
     return user
 
 
-def log_in(db: Session, *, email: str, password: str) -> User | None:
+def log_in(db: Session, passwords: Passwords, *, email: str, password: str) -> User | None:
     """Return the user, or None for an unknown e-mail address and a wrong password alike."""
     try:
         user = find_user(db, normalize_email(email))
     except EmailNotValidError:
         user = None
-    if not password_hash.verify(password, user.password_hash if user is not None else NOBODYS_HASH):
-        return None
-    return user
+    right = passwords.verify(password, user.password_hash if user is not None else None)
+    return user if right else None
 
 
 def link(db: Session, workspace: Workspace, registration: Registration) -> None:

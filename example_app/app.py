@@ -17,10 +17,13 @@ from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.middleware.sessions import SessionMiddleware
 
 from example_app import accounts
+from example_app.cookies import PlainCookieNames
 from example_app.database import Database, open_database
 from example_app.forms import LinkForm, LoginForm, SignupForm
 from example_app.models import User
 from example_app.pages import page, redirect
+from example_app.passwords import Passwords
+from example_app.rate_limit import RateLimit
 from example_app.settings import Settings
 from starlette_marketplace import (
     MarketplaceMiddleware,
@@ -41,14 +44,24 @@ def create_app() -> FastAPI:
         lifespan=open_database,
     )
     app.state.settings = settings
+    app.state.passwords = Passwords(at_once=settings.passwords_at_once)
+    app.state.rate_limit = RateLimit(
+        network_tries_per_minute=settings.network_tries_per_minute, tries_per_minute=settings.tries_per_minute
+    )
     app.include_router(router)
     app.mount("/static", StaticFiles(directory=Path(__file__).parent / "static"))
     app.add_exception_handler(StarletteHTTPException, error_page)
     app.add_exception_handler(RequestValidationError, error_page)
     app.add_middleware(
-        SessionMiddleware, secret_key=settings.session_secret, https_only=settings.session_https_only, same_site="lax"
+        SessionMiddleware,
+        secret_key=settings.session_secret,
+        # With this prefix, no subdomain can log a visitor in to an account of its choice.
+        session_cookie="__Host-session" if settings.session_https_only else "session",
+        https_only=settings.session_https_only,
+        same_site="lax",
     )
     app.add_middleware(MarketplaceMiddleware, on_resolved=welcome_back)
+    app.add_middleware(PlainCookieNames)
     return app
 
 
@@ -71,6 +84,14 @@ def refuse_foreign_posts(request: Request) -> None:
         site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
     if request.method == "POST" and site not in {"same-origin", "none", None}:
         raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
+
+
+def limit_tries(request: Request) -> None:
+    # For each POST that hashes a password: hashing is slow on purpose, and each login can be a guess.
+    exceeded = request.app.state.rate_limit.exceeded(request.client)
+    if exceeded is not None:
+        message = "There were too many tries. Please wait a minute, then go back and send the form again."
+        raise HTTPException(429, message, headers={"Retry-After": str(exceeded.get_expiry())})
 
 
 def error_page(request: Request, exc: Exception) -> Response:
@@ -107,8 +128,9 @@ def signup_page(request: Request, db: Database, user: CurrentUser, registration:
     return page(request, "signup.html", form=SignupForm(), errors={}, registration=registration)
 
 
-@router.post("/signup")
+@router.post("/signup", dependencies=[Depends(limit_tries)])
 def sign_up(request: Request, db: Database, user: CurrentUser, form: Annotated[SignupForm, Form()]) -> Response:
+    """Create a workspace and log its first user in; nobody has verified the e-mail address (see accounts.py)."""
     if user is not None:
         return redirect("/link")
 
@@ -120,7 +142,12 @@ def sign_up(request: Request, db: Database, user: CurrentUser, form: Annotated[S
         return page(request, "signup.html", 400, form=form, errors=errors, registration=registration, expired=expired)
     try:
         new_user = accounts.sign_up(
-            db, company=form.company.strip(), email=form.email, password=form.password, registration=registration
+            db,
+            request.app.state.passwords,
+            company=form.company.strip(),
+            email=form.email,
+            password=form.password,
+            registration=registration,
         )
     except accounts.EmailTakenError:
         errors["email"] = "This e-mail address has an account. Log in, or choose another one."
@@ -142,11 +169,11 @@ def login_page(request: Request, db: Database, user: CurrentUser, registration: 
     return show_login(request, db, registration, LoginForm())
 
 
-@router.post("/login")
+@router.post("/login", dependencies=[Depends(limit_tries)])
 def log_in(
     request: Request, db: Database, registration: NewestRegistration, form: Annotated[LoginForm, Form()]
 ) -> Response:
-    user = accounts.log_in(db, email=form.email, password=form.password)
+    user = accounts.log_in(db, request.app.state.passwords, email=form.email, password=form.password)
     if user is None:
         return show_login(request, db, registration, form, wrong=True)
     start_session(request, user)

@@ -10,6 +10,9 @@ class Settings:
     session_secret: str = field(repr=False)
     session_https_only: bool = True
     database_url: str = "sqlite:///acme.db"
+    network_tries_per_minute: int = 20  # signups and logins of one network, in one process
+    tries_per_minute: int = 300  # those of all networks together
+    passwords_at_once: int = 4  # hashed at the same time; each takes 64 MB
 
     @classmethod
     def from_env(cls) -> Self:
@@ -24,4 +27,7 @@ class Settings:
             session_secret=session_secret,
             session_https_only=os.environ.get("SESSION_HTTPS_ONLY", "true").lower() not in {"0", "false", "no", "off"},
             database_url=os.environ.get("DATABASE_URL", cls.database_url),
+            network_tries_per_minute=int(os.environ.get("NETWORK_TRIES_PER_MINUTE", cls.network_tries_per_minute)),
+            tries_per_minute=int(os.environ.get("TRIES_PER_MINUTE", cls.tries_per_minute)),
+            passwords_at_once=int(os.environ.get("PASSWORDS_AT_ONCE", cls.passwords_at_once)),
         )
