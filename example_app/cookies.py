@@ -8,8 +8,8 @@ COOKIE_NAME = re.compile(rb"[\x21-\x7e]*")
 class PlainCookieNames:
     """Drop cookies whose names contain anything but visible ASCII characters.
 
-    A subdomain cannot set a cookie named `__Host-session`, but it can set one with a U+00A0 before that name. Starlette's
-    cookie parser strips that character, and SessionMiddleware would take the cookie for its own.
+    A subdomain cannot set a cookie named `__Host-session`, but it can set one whose name has a U+00A0 before that.
+    Starlette's cookie parser strips this character, and SessionMiddleware would take the cookie for its own.
     """
 
     def __init__(self, app: ASGIApp) -> None:

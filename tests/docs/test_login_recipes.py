@@ -775,13 +775,13 @@ def test_the_cookie_of_fastapi_users_stays_at_home_and_is_worth_nothing_after_lo
     hank = visit(with_users)
     fields = {"email": "hank@globex.example", "password": PASSWORD}
     cookie = hank.client.post("/signup", data=fields, follow_redirects=False).headers["set-cookie"]
-    assert cookie.startswith("fastapiusersauth=")
+    assert cookie.startswith("session=")
     assert {"HttpOnly", "SameSite=lax"} <= set(cookie.split("; "))
     assert hank.get("/").url.path == "/"
-    kept = hank.client.cookies["fastapiusersauth"]
+    kept = hank.client.cookies["session"]
     hank.post("/logout")
     assert hank.post("/logout").url.path == "/login"
-    hank.client.cookies.set("fastapiusersauth", kept, domain="127.0.0.1")
+    hank.client.cookies.set("session", kept, domain="127.0.0.1")
     assert hank.get("/").url.path == "/signup"
     assert with_users.rows("accesstoken", "token") == []
 

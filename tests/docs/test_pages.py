@@ -41,6 +41,27 @@ def test_the_recipes_send_the_headers_that_the_security_page_asks_for() -> None:
                 assert value in program, (recipe, value)
 
 
+def test_every_program_names_its_login_cookie_so_that_no_subdomain_can_set_it() -> None:
+    found = set()
+    for file in [ROOT / "example_app/app.py", *(ROOT / "docs/src").rglob("*.py")]:
+        for call in (node for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, ast.Call)):
+            function, *_ = what = [ast.unparse(part).rpartition(".")[2] for part in (call.func, *call.args)]
+            assert function not in {"set_cookie", "JWTCookieAuth", "ClientSideSessionConfig"}, file
+            if not {"SessionMiddleware", "CookieTransport"} & set(what):
+                continue
+            options = {str(keyword.arg): ast.unparse(keyword.value) for keyword in call.keywords}
+            assert not {"domain", "path", "cookie_domain", "cookie_path"} & set(options), "none of them with __Host-"
+            # What is being replaced: it has every fault, and this one with them.
+            if file.stem == "endpoint_before":
+                continue
+            name = options.get("session_cookie") or options["cookie_name"]
+            https_only = options.get("https_only") or options["cookie_secure"]
+            assert name == f"'__Host-session' if {https_only} else 'session'", file
+            found.add(file.stem)
+    recipes = {"authlib_login", "existing_customer", "hosted_login", "new_customer", "own_session", "several_users"}
+    assert found == recipes | {"app", "endpoint_after", "endpoint_between", "with_fastapi_users"}
+
+
 def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
     page = (ROOT / "docs/local-marketplace.md").read_text()
     rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)

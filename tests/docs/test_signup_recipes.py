@@ -232,7 +232,7 @@ def test_login_sessions_are_not_sent_over_plain_http_where_registrations_are_not
     monkeypatch.setenv("MARKETPLACE_HTTPS_ONLY", "true")
     app = run(name).module.app
     [options] = [middleware.kwargs for middleware in app.user_middleware if "https_only" in middleware.kwargs]
-    assert options == {"secret_key": "s" * 32, "https_only": True}
+    assert options == {"secret_key": "s" * 32, "session_cookie": "__Host-session", "https_only": True}
 
 
 @pytest.mark.parametrize("name", ["new_customer", "several_users", "templates"])

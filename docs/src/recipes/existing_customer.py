@@ -118,6 +118,7 @@ TEMPLATES = {
 <p>The subscription of {{ aws_account }} is linked to another account than {{ account.email }}. Log out, and log in to
   that one.</p>
 {% else %}
+<p>You are logged in as <strong>{{ account.email }}</strong>. Not you? Log out before you link anything.</p>
 <h1>Link {{ aws_account }} to {{ account.email }}?</h1>
 <p>Any page on the web can send you here with a subscription of somebody else: go on only if you started this in AWS
   Marketplace yourself.</p>

@@ -1,0 +1,124 @@
+import socket
+from collections.abc import Callable
+from html import unescape
+from urllib.parse import urlsplit
+
+import httpx2
+import pytest
+from starlette.types import Message, Receive, Scope, Send
+
+from example_app.app import create_app
+from example_app.cookies import PlainCookieNames
+from starlette_marketplace.local import LocalMarketplace
+from tests.example_app.browser import Browser
+from tests.servers import serve
+
+MALLORY = {"company": "Mallory Ltd", "email": "mallory@evil.example", "password": "correct horse"}
+
+
+def dashboard_status(base_url: str, cookies: bytes) -> int:
+    """Of the dashboard, asked with a Cookie header of exactly these bytes: a client would not send them."""
+    address = urlsplit(base_url)
+    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+        connection.sendall(
+            b"GET /dashboard HTTP/1.1\r\nHost: acme.example\r\nConnection: close\r\nCookie: " + cookies + b"\r\n\r\n"
+        )
+        with connection.makefile("rb") as answer:
+            return int(answer.readline().split()[1])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"session",
+        b"\xa0__Host-session",
+        b"__Host-session\xa0",
+        b"\x85__Host-session",
+        b" \xa0 __Host-session",
+        b"\x1f__Host-session",
+    ],
+)
+def test_a_login_cookie_that_a_subdomain_has_planted_logs_nobody_in(
+    monkeypatch: pytest.MonkeyPatch, name: bytes
+) -> None:
+    monkeypatch.setenv("SESSION_HTTPS_ONLY", "true")
+    with serve(create_app()) as base_url:
+        own, _, value = (
+            httpx2.post(f"{base_url}/signup", data=MALLORY).headers["set-cookie"].partition(";")[0].partition("=")
+        )
+        assert own == "__Host-session"
+        login = value.encode()
+        assert dashboard_status(base_url, b"__Host-session=" + login) == 200
+        assert dashboard_status(base_url, name + b"=" + login) == 303
+        assert dashboard_status(base_url, b"a=b; " + name + b"=" + login + b"; c=d") == 303
+        assert dashboard_status(base_url, b"__Host-session=" + login + b"; " + name + b"=junk") == 200
+
+
+@pytest.mark.parametrize(
+    ("https_only", "name", "secure"), [("true", "__Host-session", True), ("false", "session", False)]
+)
+def test_the_login_cookie_has_the_prefix_and_what_it_needs_where_it_is_for_https(
+    monkeypatch: pytest.MonkeyPatch, https_only: str, name: str, secure: bool
+) -> None:
+    monkeypatch.setenv("SESSION_HTTPS_ONLY", https_only)
+    with serve(create_app()) as base_url:
+        pair, *attributes = httpx2.post(f"{base_url}/signup", data=MALLORY).headers["set-cookie"].lower().split("; ")
+    assert pair.partition("=")[0] == name.lower()
+    assert {"path=/", "httponly", "samesite=lax"} <= set(attributes)
+    assert ("secure" in attributes) is secure
+    assert not any(each.startswith("domain") for each in attributes)
+
+
+@pytest.mark.anyio
+async def test_cookies_with_plain_names_reach_the_app_unchanged() -> None:
+    seen: list[Scope] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        seen.append(scope)
+
+    async def receive() -> Message:
+        raise AssertionError
+
+    async def send(message: Message) -> None:
+        raise AssertionError
+
+    headers = [
+        (b"host", b"\xa0"),
+        (b"cookie", b'a="x y"; b=\xa0\xe4=; nameless; =c; $Version=1;; \xa0d=e'),
+        (b"cookie", b"\t__Host-session\t=f"),
+    ]
+    await PlainCookieNames(app)({"type": "http", "headers": headers}, receive, send)
+    await PlainCookieNames(app)({"type": "lifespan"}, receive, send)
+    assert seen == [
+        {
+            "type": "http",
+            "headers": [
+                (b"host", b"\xa0"),
+                (b"cookie", b'a="x y"; b=\xa0\xe4=; nameless; =c; $Version=1;'),
+                (b"cookie", b"\t__Host-session\t=f"),
+            ],
+        },
+        {"type": "lifespan"},
+    ]
+
+
+def test_the_question_says_first_who_is_logged_in_and_offers_to_log_out(
+    open_browser: Callable[[], Browser], marketplace: LocalMarketplace
+) -> None:
+    browser = open_browser()
+    browser.post("/signup", MALLORY)
+    browser.arrive(marketplace, "new-product")
+    page = unescape(browser.get("/link").text)
+    facts = [
+        "You are logged in as",
+        '<p class="email">mallory@evil.example</p>',
+        "Workspace: <strong>Mallory Ltd</strong>",
+        "Not you?",
+        ">Log out</button>",
+        ">Link this AWS account to Mallory Ltd</button>",
+    ]
+    main = page.partition("<main")[2]
+    places = [main.index(fact) for fact in facts]
+    assert places == sorted(places)
+    assert browser.post("/logout", {}).status_code == 303
+    assert browser.get("/link").headers["location"] == "/login"
