@@ -516,6 +516,8 @@ def test_a_user_who_is_logged_in_clicks_is_asked_and_links(
 
     set_up_account(page, storefront, "new-product")
     expect(page).to_have_url(f"{existing.url}/link")
+    expect(page.locator("body > p").first).to_have_text(re.compile(f"^You are logged in as {ANN}. Not you\\? Log out"))
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
     expect(page.get_by_role("heading")).to_have_text(f"Link {ending(marketplace)} to {ANN}?")
     [arrival] = existing.wiretap.requests("POST", "/marketplace/register")
     assert (arrival.site, arrival.cookies) == ("cross-site", set())
