@@ -115,10 +115,7 @@ class Connection:
 
     def _begin_look_up(self) -> None:
         self._began_at = self._timer()
-        try:
-            self._look_up = self._threads.submit(self._look)
-        except RuntimeError as exc:
-            raise errors.OverloadedError(f"no thread could be started: {exc}") from None
+        self._look_up = self._threads.submit(self._look)
 
     def _look(self) -> None:
         client, failure = self._client, None

@@ -73,8 +73,7 @@ class Marketplace:
         _check_part("shared_cache", shared_cache, "get", "set", "lock")
         self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
-        # What to get ready, and what to say when that does not end.
-        self._connects: list[tuple[Callable[[], None], str]] = []
+        self._connects: list[Callable[[], None]] = []
         self._resolutions = Resolutions(
             self.settings, self._make_resolver(resolver, shared_cache), telemetry=self._telemetry
         )
@@ -122,14 +121,18 @@ class Marketplace:
             SettingsError: A setting does not fit the AWS configuration.
             RegionError: The region is not the name of one.
         """
-        for connect, hint in self._connects:
+        for connect in self._connects:
             deadline = anyio.current_time() + self.settings.deadline
             try:
                 await self._resolutions.run(connect, deadline=deadline)
             except (SettingsError, RegionError):
                 raise
             except MarketplaceError as error:
-                reason = hint if isinstance(error, DeadlineExceededError) else str(error)
+                reason = str(error)
+                if isinstance(error, DeadlineExceededError):
+                    # Looking up credentials ends before that by itself.
+                    limit = self.settings.deadline
+                    reason = f"The shared cache has not answered within {limit:g} s. Give its client time-outs."
                 logger.error(
                     "AWS Marketplace registrations will fail: %s", reason, extra={"code": error.code, "reason": reason}
                 )
@@ -143,25 +146,14 @@ class Marketplace:
         if resolver is None:
             resolver = AwsResolver(self.settings)
         if isinstance(resolver, AwsResolver):
-            self._connects.append(
-                (
-                    resolver.connect,
-                    f"looking up AWS credentials has taken more than {self.settings.deadline:g} s. Check "
-                    "credential_process, the instance metadata service, role_arn and the network.",
-                )
-            )
+            self._connects.append(resolver.connect)
         resolver = CheckedResolver(resolver, self.settings, self._telemetry)
         if shared_cache is None and self.settings.cache_url is not None:
             shared_cache = _make_shared_cache(self.settings.cache_url, self.settings.deadline)
         if shared_cache is None or self.settings.cache_ttl == 0:
             return resolver
         shared = SharedResolver(resolver, shared_cache, self.settings, telemetry=self._telemetry)
-        self._connects.append(
-            (
-                shared.connect,
-                f"the shared cache has not answered within {self.settings.deadline:g} s. Give its client time-outs.",
-            )
-        )
+        self._connects.append(shared.connect)
         return shared
 
     def get_registrations(self, connection: HTTPConnection) -> list[Registration]:

@@ -170,13 +170,7 @@ class Resolutions:
     def _start(self, flight: _Flight[R], function: Callable[..., R], *args: object) -> None:
         if self._executor is None:
             self._executor = Threads(self._threads)
-        try:
-            flight.future = self._executor.submit(function, *args)
-        except RuntimeError as exc:
-            raise OverloadedError(
-                f"No thread could be started ({exc}). Raise the limit of processes of this container, "
-                "or lower max_concurrency."
-            ) from exc
+        flight.future = self._executor.submit(function, *args)
 
     async def _land(self, flight: _Flight[R], deadline: float) -> R | MarketplaceError:
         with anyio.CancelScope(deadline=deadline) as scope:

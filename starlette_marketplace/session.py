@@ -19,7 +19,7 @@ from starlette.responses import Response
 from .clocks import wall_clock
 from .customer import ID_LENGTH, Registration
 from .keys import Keys
-from .settings import accepts_product
+from .settings import accepts_product, is_identified
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
@@ -122,8 +122,9 @@ class RegistrationSession:
             registration = Registration.from_dict(_from_json(payload.decode()))
         except (BadSignature, ValueError, RecursionError):
             return None
-        # One key and one cookie name may be those of several apps, and product_codes change.
-        if not accepts_product(self._settings, registration.customer.product_code):
+        # One key and one cookie name may be those of several apps, and the lists of product codes change.
+        customer = registration.customer
+        if not accepts_product(self._settings, customer.product_code) or not is_identified(self._settings, customer):
             return None
         age = self._clock() - registration.resolved_at.timestamp()
         return registration if -self._CLOCK_SKEW <= age <= self._max_age else None

@@ -227,7 +227,7 @@ class MarketplaceSettings:
         try:
             settings = cls(**values | arguments)
             # Only of the environment: test suites write such keys in code.
-            cls._check(
+            settings._check(
                 not (settings.https_only and any(len(set(key.strip())) == 1 for key in keys)),
                 "secret_key and secret_key_fallbacks must not repeat one character: "
                 'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any, Generic, TypeVar
 
+from .errors import OverloadedError
+
 R = TypeVar("R")
 
 
@@ -42,7 +44,7 @@ class Threads:
         """Have `function` called in one of the threads.
 
         Raises:
-            RuntimeError: There is no thread, and none can be started. Nothing of the job is kept.
+            OverloadedError: There is no thread, and none can be started. Nothing of the job is kept.
         """
         job = _Job(function, args)
         with self._condition:
@@ -50,10 +52,13 @@ class Threads:
             if self._work_queue.qsize() > self._idle and self._running < self._limit:
                 try:
                     threading.Thread(target=self._work, name="starlette-marketplace", daemon=True).start()
-                except RuntimeError:
+                except RuntimeError as exc:
                     if not self._running:
                         self._work_queue.get_nowait()
-                        raise
+                        raise OverloadedError(
+                            f"No thread could be started ({exc}). Raise the limit of processes of this container, "
+                            "or lower max_concurrency."
+                        ) from exc
                 else:
                     self._running += 1
             self._condition.notify()

@@ -4,10 +4,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Literal, cast
 
 import hypercorn.trio
+import pytest
 import trio
+import trustme
 import uvicorn
 from hypercorn.config import Config as HypercornConfig
 from hypercorn.typing import ASGIFramework
@@ -67,6 +70,18 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
         self.settled.set()
+
+
+@contextmanager
+def over_tls(app: ASGIApp, folder: Path) -> Iterator[str]:
+    """Run an ASGI app by uvicorn with TLS, and yield its base URL; AWS_CA_BUNDLE trusts its certificate meanwhile."""
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(folder / "authority"))
+    keys = authority.issue_cert("127.0.0.1").private_key_and_cert_chain_pem
+    with keys.tempfile(str(folder)) as file, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_CA_BUNDLE", str(folder / "authority"))
+        with serve(app, lifespan="off", ssl_certfile=file) as url:
+            yield url
 
 
 @contextmanager

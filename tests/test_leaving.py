@@ -180,7 +180,7 @@ def test_a_server_that_is_told_to_stop_answers_those_who_wait_and_ends(
     environment = os.environ | {
         "AWS_ACCESS_KEY_ID": "test",
         "AWS_SECRET_ACCESS_KEY": "test",
-        "MARKETPLACE_SECRET_KEY": "k" * 32,
+        "MARKETPLACE_SECRET_KEY": "0123456789abcdef" * 2,
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics",
         "MARKETPLACE_MAX_CONCURRENCY": "1",
         "MARKETPLACE_MAX_ATTEMPTS": "1",

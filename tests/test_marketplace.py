@@ -76,7 +76,7 @@ async def test_a_marketplace_that_is_mounted_deep_sends_on_below_the_outer_root_
 
 
 async def test_settings_come_from_the_environment_when_none_are_given(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MARKETPLACE_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("MARKETPLACE_SECRET_KEY", "0123456789abcdef" * 2)
     monkeypatch.setenv("MARKETPLACE_PRODUCT_CODES", "a,b")
     assert Marketplace().settings.product_codes == ("a", "b")
 
@@ -134,7 +134,7 @@ def test_a_server_starts_although_the_look_up_of_credentials_hangs(
         assert client.post(LANDING, data=form("good"), follow_redirects=False).status_code == 503
     record = caplog.records[0]
     assert (record.levelname, record.name) == ("ERROR", "starlette_marketplace")
-    assert "looking up AWS credentials has taken more than 0.2 s. Check credential_process" in record.message
+    assert "The look-up of AWS credentials has taken more than 0.15 s. Check credential_process" in record.message
 
 
 async def test_startup_does_not_wait_for_a_shared_cache_that_hangs(
@@ -158,7 +158,7 @@ async def test_startup_does_not_wait_for_a_shared_cache_that_hangs(
     may_end.set()
     [record] = caplog.records
     assert record.levelname == "ERROR"
-    assert "the shared cache has not answered within 0.2 s. Give its client time-outs." in record.message
+    assert "The shared cache has not answered within 0.2 s. Give its client time-outs." in record.message
     marketplace.shutdown()
 
 

@@ -53,7 +53,7 @@ def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_one_line_with_settings_from_the_environment_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MARKETPLACE_SECRET_KEY", "k" * 32)
+    monkeypatch.setenv("MARKETPLACE_SECRET_KEY", "0123456789abcdef" * 2)
     monkeypatch.setenv("MARKETPLACE_PRODUCT_CODES", "p")
     monkeypatch.setenv("MARKETPLACE_REGISTRATION_PATH", "/aws")
     app = FastAPI()
@@ -284,7 +284,7 @@ def test_an_unknown_profile_keeps_the_server_from_starting(
     app = fastapi_middleware(settings=replace(settings, profile_name="nobody-has-this-profile"))
     with pytest.raises(RuntimeError), serve(app):
         pass
-    assert "set profile_name to a profile of the AWS configuration files" in caplog.text
+    assert "Set profile_name to a profile of the AWS configuration files" in caplog.text
     with pytest.raises(ConfigurationError), TestClient(app):
         pass
 

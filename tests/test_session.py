@@ -191,6 +191,14 @@ def test_a_registration_for_a_product_that_is_not_ours_does_not_count() -> None:
         assert session.registration(cookie, registration.id) == (found[0] if found else None)
 
 
+def test_a_registration_without_a_license_does_not_count_once_the_product_is_no_legacy_one() -> None:
+    customer = MarketplaceCustomer(aws_account_id="123456789012", product_code="acme", customer_identifier="c-1")
+    registration = registration_of(customer=customer)
+    cookie = browser(cookie_of(registration))
+    for legacy_product_codes, found in (("*", [registration]), ("old,acme", [registration]), ("old", []), ((), [])):
+        assert session_of(legacy_product_codes=legacy_product_codes).registrations(cookie) == found
+
+
 def test_a_cookie_of_another_name_does_not_count() -> None:
     suffix = NAME.removeprefix("__Host-")
 

@@ -9,6 +9,7 @@ from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 
+from starlette_marketplace import OverloadedError
 from starlette_marketplace.threads import Threads
 
 
@@ -100,7 +101,7 @@ def test_a_job_that_no_thread_can_be_started_for_is_not_kept(monkeypatch: pytest
     kept = weakref.ref(job)
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", no_thread)
-        with pytest.raises(RuntimeError, match="can't start new thread"):
+        with pytest.raises(OverloadedError, match="can't start new thread"):
             threads.submit(job, "token")
 
     del job

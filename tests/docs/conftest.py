@@ -19,7 +19,7 @@ def environment(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: 
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
-        "MARKETPLACE_SECRET_KEY": "k" * 32,
+        "MARKETPLACE_SECRET_KEY": "0123456789abcdef" * 2,
         "MARKETPLACE_HTTPS_ONLY": "false",
     }.items():
         monkeypatch.setenv(name, value)

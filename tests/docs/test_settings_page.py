@@ -28,7 +28,7 @@ SECTION = re.compile(
     r"^### `(\w+)`\n\n`(\w+)` · (.+) · (required|default .+) · (.+)\n\n((?:.+\n+)+?)(?=^#)", re.MULTILINE
 )
 FIELDS = {field.name: field for field in dataclasses.fields(MarketplaceSettings)}
-KEY, NEXT_KEY = "k" * 32, "n" * 32
+KEY, NEXT_KEY = "0123456789abcdef" * 2, "fedcba9876543210" * 2
 KINDS = {
     "bool": {"true or false"},
     "float": {"seconds"},
@@ -80,15 +80,16 @@ def test_the_limits_of_the_page_are_those_of_the_settings() -> None:
 
 
 WRONG: dict[str, list[object]] = {
-    "secret_key": ["short", 1],
+    "secret_key": ["short", 1, "not a secret: only tests sign by it"],
     "secret_key_fallbacks": ["short", 1],
     "product_codes": ["", "a b", 1],
+    "legacy_product_codes": ["a b", "acme,none", 1],
     "registration_path": ["register", 1],
     "signup_url": ["signup", 1],
     "product_name": ["", 1],
     "logo_url": ["logo.svg", "/logo.svg", 1],
     "support_url": ["/support", 1],
-    "region_name": [1],
+    "region_name": ["us-east-1\n", 1],
     "endpoint_url": ["localhost", 1],
     "profile_name": [1],
     "role_arn": ["resolver", 1],
@@ -123,6 +124,12 @@ def wrong_settings() -> Iterator[str]:
         with pytest.raises(SettingsError) as caught:
             MarketplaceSettings.from_env({f"MARKETPLACE_{variable}": text})
         yield str(caught.value).replace(variable, "NAME")
+    with pytest.raises(SettingsError) as caught:
+        MarketplaceSettings.from_env({"MARKETPLACE_SECRET_KEY": "k" * 32, "MARKETPLACE_PRODUCT_CODES": "acme"})
+    yield str(caught.value).partition(" (in the environment")[0]
+    with pytest.raises(SettingsError) as caught:
+        make(role_arn="arn:aws:iam::123456789012:role/resolver", role_external_id="shared\n")
+    yield str(caught.value)
 
 
 def test_the_page_has_the_sentence_of_every_mistake() -> None:

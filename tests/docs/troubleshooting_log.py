@@ -48,6 +48,12 @@ def will_fail(scene: Scene) -> str:
     return scene.said()
 
 
+def not_aws(scene: Scene) -> str:
+    with TestClient(starlette_middleware(settings=scene.settings)):
+        [record] = scene.log.records
+        return record.getMessage()
+
+
 def region_unknown(scene: Scene) -> str:
     app = starlette_middleware(settings=replace(scene.settings, endpoint_url=None, region_name="us-gov-west-1"))
     with TestClient(app):
@@ -93,7 +99,7 @@ def cache_value(scene: Scene) -> str:
         scene.log.clear()
         with TestClient(starlette_middleware(settings=settings), follow_redirects=False) as client:
             assert client.post(LANDING, data=form(token)).status_code == 303
-        return [record.getMessage() for record in scene.log.records if record.levelname == "WARNING"]
+        return [record.getMessage() for record in scene.lines() if record.levelname == "WARNING"]
 
     assert not post(settings)
     assert not post(replace(settings, secret_key="o" * 32)), "with another key the names differ too"
@@ -117,6 +123,7 @@ LOG: dict[str, Reproduction] = {
     "refused": refused,
     "failed": failed,
     "will-fail": will_fail,
+    "not-aws": not_aws,
     "region-unknown": region_unknown,
     "old-botocore": old_botocore,
     "cache-failed": cache_failed,

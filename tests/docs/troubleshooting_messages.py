@@ -66,7 +66,7 @@ def _said_by(call: ast.Call) -> ast.expr | None:
             return message
         case ast.Call(ast.Attribute(ast.Name("logger")), [message, *_]):
             return message
-        case ast.Call(ast.Attribute(ast.Name("self"), "_check"), [_, message]):
+        case ast.Call(ast.Attribute(ast.Name("self" | "settings"), "_check"), [_, message]):
             return message
         case ast.Call(ast.Attribute(ast.Name("parser"), "error") | ast.Name("_fail"), [message]):
             return message

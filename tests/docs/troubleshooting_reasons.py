@@ -1,5 +1,6 @@
 """Reproductions of why a registration fails: the reasons in the log, and the pages that buyers see."""
 
+import os
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,6 +10,7 @@ from typing import Any
 import anyio
 import anyio.to_thread
 import httpx2
+from botocore.client import BaseClient
 from starlette.middleware import Middleware
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -24,7 +26,7 @@ from tests.docs.troubleshooting_scene import Failure, Reproduction, Scene, texts
 from tests.fakes import FakeTimer
 from tests.hosts import LANDING, browser, form, starlette_middleware
 from tests.network import Fault, Network, refusing
-from tests.servers import serve
+from tests.servers import over_tls, serve
 from tests.test_hosts import beside, read_form
 from tests.test_overload import crowd
 
@@ -108,13 +110,63 @@ def with_half_the_credentials(scene: Scene) -> Failure:
     return scene.register()
 
 
+def with_a_variable(name: str, value: str) -> Failing:
+    def fail(scene: Scene) -> Failure:
+        scene.environment.setenv("AWS_SESSION_TOKEN", "session")
+        scene.environment.setenv(name, value)
+        return scene.register()
+
+    return fail
+
+
+def with_a_profile(text: str, **changes: Any) -> Failing:
+    def fail(scene: Scene) -> Failure:
+        if "endpoint_url" not in text:
+            scene.environment.delenv("AWS_ACCESS_KEY_ID")
+            scene.environment.delenv("AWS_SECRET_ACCESS_KEY")
+        scene.environment.setenv("HOME", str(scene.folder))
+        own = "[profile own]\naws_access_key_id = own\naws_secret_access_key = secret\n"
+        (scene.folder / "config").write_text(f"[default]\n{text}\n{own}")
+        return scene.register(**changes)
+
+    return fail
+
+
+def with_a_process(command: str) -> Failing:
+    return with_a_profile(f"credential_process = {command}")
+
+
+def with_a_process_that_hangs(scene: Scene) -> Failure:
+    pipe = scene.folder / "pipe"
+    os.mkfifo(pipe)
+    try:
+        return with_a_profile(f"credential_process = cat {pipe}", deadline=0.2)(scene)
+    finally:
+        # The process ends once somebody has opened the pipe and closed it.
+        os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))
+
+
+def with_tracing_that_fails(scene: Scene) -> Failure:
+    def fail(*_: object) -> None:
+        raise KeyError("a span without a parent")
+
+    scene.environment.setattr(BaseClient, "_make_api_call", fail)
+    return scene.register()
+
+
+def with_a_certificate_of_nobody(scene: Scene) -> Failure:
+    with over_tls(PlainTextResponse(), scene.folder) as url:
+        scene.environment.delenv("AWS_CA_BUNDLE", raising=False)
+        return scene.register(endpoint_url=url)
+
+
 def with_a_configuration_that_cannot_be_read(scene: Scene) -> Failure:
     (scene.folder / "config").write_text("[default\nregion = us-east-1\n")
     return scene.register()
 
 
 def with_a_region_that_is_none(scene: Scene) -> Failure:
-    return scene.register(starts=False, region_name="us east 1")
+    return scene.register(starts=False, region_name="us_east_1")
 
 
 def with_a_profile_that_is_not_there(scene: Scene) -> Failure:
@@ -272,6 +324,20 @@ FAILING: dict[str, Failing] = {
     "access-denied": scenario("access-denied"),
     "disabled-api": scenario("disabled-api"),
     "aws-configuration": with_a_configuration_that_cannot_be_read,
+    "no-license": scenario("legacy-product", legacy_product_codes="none"),
+    "lookup-failed": with_a_process("echo no JSON"),
+    "lookup-slow": with_a_process_that_hangs,
+    "credentials-expired": with_a_variable("AWS_CREDENTIAL_EXPIRATION", "2026-01-01T00:00:00Z"),
+    "credentials-incomplete": with_a_variable("AWS_SECRET_ACCESS_KEY", "secret\n"),
+    "login-over": with_a_profile(
+        "sso_start_url = https://acme.awsapps.com/start\nsso_region = us-east-1\n"
+        "sso_account_id = 123456789012\nsso_role_name = seller"
+    ),
+    "mfa": with_a_profile(f"role_arn = {ROLE}resolver\nsource_profile = own\nmfa_serial = {ROLE}me"),
+    "lacks-crt": with_a_profile("login_session = arn:aws:iam::123456789012:user/me"),
+    "failed-here": with_tracing_that_fails,
+    "untrusted": with_a_certificate_of_nobody,
+    "endpoint-in-file": with_a_profile("endpoint_url = http://127.0.0.1:9", starts=False, endpoint_url=None),
 }
 
 BY_HOSTS: dict[str, Failing] = {

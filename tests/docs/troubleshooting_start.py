@@ -30,7 +30,7 @@ from tests.docs.troubleshooting_scene import Reproduction, Scene
 from tests.hosts import starlette_middleware
 from tests.observability import older_opentelemetry
 
-ENVIRONMENT = {"MARKETPLACE_SECRET_KEY": "k" * 32, "MARKETPLACE_PRODUCT_CODES": "acme"}
+ENVIRONMENT = {"MARKETPLACE_SECRET_KEY": "0123456789abcdef" * 2, "MARKETPLACE_PRODUCT_CODES": "acme"}
 
 
 def raised_by(kind: type[Exception], function: Callable[[], object]) -> str:
@@ -49,6 +49,11 @@ def variable(name: str, value: str) -> Reproduction:
     """An environment with a mistake."""
     environ = ENVIRONMENT | {f"MARKETPLACE_{name}": value}
     return lambda _: raised_by(SettingsError, lambda: MarketplaceSettings.from_env(environ))
+
+
+def with_a_key_that_repeats_one_character(_: Scene) -> str:
+    environ = ENVIRONMENT | {"MARKETPLACE_SECRET_KEY": "x" * 32}
+    return raised_by(SettingsError, lambda: MarketplaceSettings.from_env(environ)).partition(" (in the environment")[0]
 
 
 def starting(**values: Any) -> Reproduction:
@@ -164,6 +169,11 @@ START: dict[str, Reproduction] = {
     "logo-without-name": setting(logo_url="/static/logo.svg"),
     "support-url": setting(support_url="support@acme.example"),
     "endpoint-url": setting(endpoint_url="localhost:8001"),
+    "published-key": setting(secret_key="not a secret: only tests sign by it", https_only=True),
+    "repeated-key": with_a_key_that_repeats_one_character,
+    "legacy-codes": setting(legacy_product_codes="acme,,b"),
+    "region-space": setting(region_name="us east 1"),
+    "external-id-space": setting(role_arn="arn:aws:iam::123456789012:role/name", role_external_id="a\n"),
     "role-arn": setting(role_arn="arn:aws:sts::123456789012:assumed-role/name/session"),
     "role-external-id": setting(role_external_id="a"),
     "seller-account-id": setting(seller_account_id="1234-5678-9012"),
@@ -183,7 +193,7 @@ START: dict[str, Reproduction] = {
     "no-string-or-none": setting(seller_account_id=123456789012),
     "no-strings": setting(product_codes={"acme"}),
     "no-profile": starting(profile_name="seller"),
-    "bad-region": starting(region_name="us east 1"),
+    "bad-region": starting(region_name="us_east_1"),
     "both": with_both,
     "class-given": with_part(resolver=AsyncResolver),
     "no-method": with_part(shared_cache={}),
