@@ -8,16 +8,17 @@ that trying again works.
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
 from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
 
 if TYPE_CHECKING:
     from starlette.requests import Request
-    from starlette.responses import Response
 
     from .customer import Registration
     from .errors import MarketplaceError
@@ -124,8 +125,7 @@ def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awai
     """`hook` as an async function; without a hook, one that answers None."""
     if hook is None:
         return _no_hook
-    if not callable(hook):
-        raise TypeError(f"a hook must be a function, not {type(hook).__name__}")
+    _check(hook)
     if is_async(hook):
         return cast("Callable[[E], Awaitable[R]]", hook)
 
@@ -142,8 +142,18 @@ def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awai
 
 def is_async(function: Callable[..., object]) -> bool:
     """Whether calling `function` gives a coroutine, as far as that can be told without calling it."""
+    while isinstance(function, functools.partial):
+        function = function.func
     # An object is asked for its own method: the question is not whether it can be called.
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(getattr(function, "__call__", None))  # noqa: B004
+
+
+def _check(hook: object) -> None:
+    # Calling a class makes an object of it, and only a response would be an answer.
+    if isinstance(hook, type) and not issubclass(hook, Response):
+        raise TypeError(f"a hook must be a function, not the class {hook.__name__}. Give an instance of it.")
+    if not callable(hook):
+        raise TypeError(f"a hook must be a function, not {type(hook).__name__}")
 
 
 async def _no_hook(_: object) -> None:

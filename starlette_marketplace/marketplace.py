@@ -149,7 +149,7 @@ class Marketplace:
             self._connects.append(resolver.connect)
         resolver = CheckedResolver(resolver, self.settings, self._telemetry)
         if shared_cache is None and self.settings.cache_url is not None:
-            shared_cache = _make_shared_cache(self.settings.cache_url, self.settings.deadline)
+            shared_cache = _make_shared_cache(self.settings)
         if shared_cache is None or self.settings.cache_ttl == 0:
             return resolver
         shared = SharedResolver(resolver, shared_cache, self.settings, telemetry=self._telemetry)
@@ -206,6 +206,9 @@ def route_path(scope: Scope) -> str:
 
 def _check_part(name: str, part: object, *methods: str) -> None:
     """Raise a TypeError if `part` cannot be what the Protocol asks for."""
+    if type(part).__module__.partition(".")[0] in ("redis", "valkey"):
+        # Its methods have the names of ours, and do something else.
+        raise TypeError(f"{name} is a Redis client. Give starlette_marketplace.redis.RedisCache(client).")
     if isinstance(part, type):
         raise TypeError(f"{name} is the class {part.__name__}. Give an instance of it.")
     for method in methods if part is not None else ():
@@ -227,13 +230,13 @@ def _make_telemetry() -> Telemetry:
     return OpenTelemetry()
 
 
-def _make_shared_cache(url: str, deadline: float) -> SharedCache:
+def _make_shared_cache(settings: MarketplaceSettings) -> SharedCache:
+    # The URL is in no variable here, as it may hold a password, and error trackers send those of a traceback along.
     try:
         from .redis import RedisCache
     except ImportError as exc:
         raise SettingsError(f"cache_url is set: {exc}") from exc
-    with suppress(ValueError, TypeError):
-        # Who waits for another worker in vain still has time to ask by itself.
-        return RedisCache.from_url(url, lock_timeout=min(5.0, deadline / 2))
-    # Out here it does not lead to the error of redis-py, which may quote a part of the password.
+    with suppress(ValueError):
+        # A worker that waits for another one in vain still has time to ask by itself.
+        return RedisCache.from_url(str(settings.cache_url), lock_timeout=min(5.0, settings.deadline / 2))
     raise SettingsError("cache_url cannot be read by redis-py: see redis.Redis.from_url")

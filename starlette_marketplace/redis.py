@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
+import functools
 import re
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, TypeVar
@@ -11,20 +12,27 @@ from typing import TYPE_CHECKING, TypeVar
 try:
     import redis
     from redis.backoff import NoBackoff
-    from redis.exceptions import LockNotOwnedError, MasterDownError, ReadOnlyError, ResponseError
+    from redis.exceptions import LockNotOwnedError, MasterDownError
     from redis.retry import Retry
 except ImportError as _error:
     raise ImportError(
         "starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'"
     ) from _error
 
+from .clocks import monotonic
+from .hooks import is_async
+from .threads import call_after_fork
+
 if TYPE_CHECKING:
     from typing import Self
 
 R = TypeVar("R")
 
-# As scripts say it, whose errors redis-py has no class for, and what a primary says that its replicas have left.
-_DEMOTED = re.compile("READONLY|NOREPLICAS")
+# What a server answers that is no longer the primary, and keeps the connections that it has: after a failover, new ones
+# lead elsewhere. redis-py has classes for some of these answers, depending on its version and on whether a script ran.
+# OOM, MISCONF and CLUSTERDOWN are not among them: another connection would get the same answer.
+_DEMOTED = (redis.ReadOnlyError, redis.BusyLoadingError, MasterDownError)
+_DEMOTED_TEXT = re.compile("READONLY|MASTERDOWN|NOREPLICAS|The previous master is now a slave")
 
 
 class RedisCache:
@@ -39,7 +47,7 @@ class RedisCache:
             worker that died lives. After it, the worker asks AWS itself.
 
     Raises:
-        TypeError: The client is one of `redis.asyncio`.
+        TypeError: The client is a URL or something else that takes no commands, or an async one.
     """
 
     _PREFIX = "starlette-marketplace:"
@@ -47,15 +55,16 @@ class RedisCache:
     _LOCK_SLEEP = 0.02
     # Seconds for a connection, and for an answer: within one network both are a matter of a millisecond.
     _TIMEOUT = 0.5
+    # Other threads bring back connections to the old primary while the idle ones are dropped.
+    _RETRIES = 2
 
     def __init__(self, client: redis.Redis, *, lock_timeout: float = 5.0) -> None:
-        if inspect.iscoroutinefunction(client.execute_command):
-            raise TypeError(
-                "RedisCache calls its client in threads, and this one is async. Use redis.Redis instead of "
-                "redis.asyncio.Redis."
-            )
-        self._client = client
+        _check_client(client)
         self._lock_timeout = lock_timeout
+        self._make_client: Callable[[], redis.Redis] = lambda: client
+        self._clients: list[redis.Redis] = []
+        self._begin()
+        call_after_fork(self._begin)
 
     @classmethod
     def from_url(cls, url: str, *, lock_timeout: float = 5.0) -> Self:
@@ -64,14 +73,29 @@ class RedisCache:
         Raises:
             ValueError: redis-py cannot read the URL.
         """
-        client = redis.Redis.from_url(
+        make_client = functools.partial(
+            redis.Redis.from_url,
             url,
             socket_connect_timeout=cls._TIMEOUT,
             socket_timeout=cls._TIMEOUT,
             # A connection that the server has closed meanwhile is made again at once; what is slow is not asked twice.
             retry=Retry(NoBackoff(), 1, (redis.ConnectionError,)),
         )
-        return cls(client, lock_timeout=lock_timeout)
+        client = None
+        # redis-py's error may quote a part of the password, so ours is raised outside of its handler.
+        with suppress(Exception):
+            client = make_client()
+        if client is None:
+            raise ValueError("redis-py cannot read the URL. Write it as redis.Redis.from_url describes.")
+        cache = cls(client, lock_timeout=lock_timeout)
+        cache._make_client = make_client
+        return cache
+
+    def _begin(self) -> None:
+        # redis-py notices a fork by itself, but then takes a lock that a thread of the parent may have held. The client
+        # of the parent is kept because it would do so at the end of its life, too.
+        self._client = self._make_client()
+        self._clients.append(self._client)
 
     def get(self, key: str) -> str | None:
         """The value of `key`, None when there is none or its time is over."""
@@ -85,36 +109,57 @@ class RedisCache:
     @contextmanager
     def lock(self, key: str) -> Iterator[None]:
         """A lock on `key`, held by one worker at a time, unless it takes longer than `lock_timeout`."""
-        lock = self._client.lock(
-            f"{self._PREFIX}{key}:lock",
-            timeout=self._lock_timeout,
-            blocking_timeout=self._lock_timeout,
-            sleep=self._LOCK_SLEEP,
+        lock = self._client.lock(f"{self._PREFIX}{key}:lock", timeout=self._lock_timeout, sleep=self._LOCK_SLEEP)
+        token = uuid.uuid4().hex
+        give_up_at = monotonic() + self._lock_timeout
+        is_held = self._on_primary(
+            lambda: lock.acquire(token=token, blocking_timeout=max(0.0, give_up_at - monotonic()))
         )
-        is_held = self._on_primary(lock.acquire)
         try:
             yield
         finally:
             if is_held:
                 with suppress(LockNotOwnedError):  # It was held too long, and may be another worker's by now.
-                    self._on_primary(lock.release)
+                    # Not lock.release(), which forgets the token before it has succeeded.
+                    self._on_primary(lambda: lock.do_release(token))
 
     def _on_primary(self, operation: Callable[[], R]) -> R:
-        """What `operation` gives, tried again with new connections if the server has become a replica.
-
-        After a failover the address leads to the new primary, and the old one goes on to answer old connections.
-        """
-        try:
-            return operation()
-        except ResponseError as exc:
-            if not (isinstance(exc, ReadOnlyError | MasterDownError) or _DEMOTED.search(str(exc))):
-                raise
-        # A cluster has no pool of its own, and finds its primaries itself.
-        pool = getattr(self._client, "connection_pool", None)
-        if pool is not None:
+        """What `operation` answers, on new connections if those that there are lead to an old primary."""
+        for _ in range(self._RETRIES):
             try:
-                # Those in use find out by themselves.
-                pool.disconnect(inuse_connections=False)
-            except TypeError:  # pragma: no cover - a BlockingConnectionPool of redis-py 5
-                pool.disconnect()
+                return operation()
+            except redis.RedisError as exc:
+                # A cluster's client has no such pool, and follows a failover by itself.
+                pool = getattr(self._client, "connection_pool", None)
+                if pool is None or not _is_demoted(exc):
+                    raise
+            _drop_idle_connections(pool)
         return operation()
+
+
+def _is_demoted(exc: redis.RedisError) -> bool:
+    return isinstance(exc, _DEMOTED) or bool(_DEMOTED_TEXT.search(str(exc)))
+
+
+def _drop_idle_connections(pool: redis.ConnectionPool) -> None:
+    # Those in use stay: another thread waits for an answer there.
+    try:
+        pool.disconnect(inuse_connections=False)
+    except TypeError:  # The BlockingConnectionPool of older versions drops all or none.
+        pool.disconnect()
+
+
+def _check_client(client: object) -> None:
+    execute = getattr(client, "execute_command", None)
+    if isinstance(client, type) or not callable(execute):
+        raise TypeError(
+            "RedisCache takes a client, such as redis.Redis(), redis.RedisCluster() or Sentinel's master_for(). Use "
+            "RedisCache.from_url for a URL."
+        )
+    if is_async(execute):
+        raise TypeError(
+            "RedisCache calls its client in threads, and this one is async. Use redis.Redis instead of "
+            "redis.asyncio.Redis."
+        )
+    if not callable(getattr(client, "get", None)):
+        raise TypeError("RedisCache cannot use a Sentinel itself. Use what its master_for() returns.")

@@ -29,6 +29,8 @@ class RedisServer:
 
     def start(self) -> None:
         options = {"port": self._port, "bind": "127.0.0.1", "save": "", "dir": self._folder}
+        # A replica is not made to wait for others that might come.
+        options["repl-diskless-sync-delay"] = 0
         command = [self._executable, *(part for name, value in options.items() for part in (f"--{name}", str(value)))]
         self._process = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
         assert self._process.stdout is not None
@@ -89,8 +91,9 @@ class Switch(socketserver.ThreadingTCPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 1024
 
-    def __init__(self, first: RedisServer) -> None:
+    def __init__(self, first: "RedisServer | AnsweringServer") -> None:
         super().__init__(("127.0.0.1", 0), _Pump)
         self.target = first.address
         self.url = f"redis://127.0.0.1:{self.server_address[1]}/0"
@@ -111,6 +114,50 @@ class Switch(socketserver.ThreadingTCPServer):
         self.target = new.address
         with old.client() as client:
             client.replicaof(*new.address)
+            while client.info("replication")["master_link_status"] != "up":
+                pass
+
+
+class AnsweringServer(socketserver.ThreadingTCPServer):
+    """A server that gives one answer to each SET, and OK to all else.
+
+    Attributes:
+        address: Host and port.
+        asked: How many SETs have come.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, answer: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Answering)
+        self.address = ("127.0.0.1", self.socket.getsockname()[1])
+        self.answer = answer
+        self.asked = 0
+
+    @contextmanager
+    def running(self) -> Iterator[Self]:
+        with self:
+            thread = threading.Thread(target=self.serve_forever, kwargs={"poll_interval": 0.01})
+            thread.start()
+            try:
+                yield self
+            finally:
+                self.shutdown()
+                thread.join()
+
+
+class _Answering(socketserver.StreamRequestHandler):
+    server: AnsweringServer
+
+    def handle(self) -> None:
+        while head := self.rfile.readline():
+            parts = [self._read_part() for _ in range(int(head[1:]))]
+            is_set = parts[0] == b"SET"
+            self.server.asked += is_set
+            self.wfile.write(f"{self.server.answer if is_set else '+OK'}\r\n".encode())
+
+    def _read_part(self) -> bytes:
+        return self.rfile.read(int(self.rfile.readline()[1:]) + 2)[:-2]
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from typing import Any
 from unittest.mock import AsyncMock, Mock
 
 import pytest
+import redis
+import redis.asyncio
+from redis.sentinel import Sentinel
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -177,6 +180,7 @@ def parts_of_the_wrong_kind() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"resolver": AsyncResolver()}, asynchronous
     yield {"resolver": SimpleNamespace(resolve=partial(AsyncResolver().resolve))}, asynchronous
     yield {"resolver": SimpleNamespace(resolve=AsyncCall())}, asynchronous
+    yield {"resolver": SimpleNamespace(resolve=partial(AsyncCall(), "token"))}, asynchronous
     yield {"resolver": AsyncMock()}, asynchronous
     yield {"resolver": FakeResolver}, "resolver is the class FakeResolver. Give an instance of it."
     yield {"resolver": lambda token: CUSTOMER}, "resolver has no method resolve(). It must have resolve."
@@ -194,10 +198,13 @@ def parts_of_the_wrong_kind() -> Iterator[tuple[dict[str, Any], str]]:
         broken = SimpleNamespace(**cache | {name: method})
         yield {"shared_cache": broken}, f"shared_cache.{name}() is async, but it is called in a thread."
     yield {"shared_cache": {}}, "shared_cache has no method set(). It must have get, set, lock."
+    for client in (redis.Redis(), redis.asyncio.Redis(), redis.asyncio.RedisCluster("localhost"), Sentinel([])):  # type: ignore[no-untyped-call]
+        yield {"shared_cache": client}, "shared_cache is a Redis client. Give starlette_marketplace.redis.RedisCache("
     yield {"settings": {"secret_key": "k" * 32}}, "settings must be MarketplaceSettings or None, not dict"
     yield {"settings": MarketplaceSettings}, "settings must be MarketplaceSettings or None, not type"
     for hook in ("on_request", "on_resolved", "on_error", "on_visit"):
         yield {hook: "/login"}, "a hook must be a function, not str"
+        yield {hook: AsyncCall}, "a hook must be a function, not the class AsyncCall. Give an instance of it."
 
 
 WRONG = list(parts_of_the_wrong_kind())

@@ -1,10 +1,14 @@
 import hashlib
+import re
+import subprocess
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import anyio
 import anyio.to_thread
@@ -12,6 +16,7 @@ import httpx2
 import pytest
 import redis
 import redis.asyncio
+from redis.sentinel import Sentinel
 from starlette.types import ASGIApp
 
 from starlette_marketplace import Marketplace, MarketplaceCustomer, MarketplaceSettings, SettingsError
@@ -21,7 +26,7 @@ from starlette_marketplace.shared_cache import SharedResolver
 from tests.fakes import CUSTOMER, FakeResolver
 from tests.hosts import LANDING, browser, form, starlette_middleware
 from tests.network import hanging_in_connect, refusing
-from tests.redis_server import RedisServer, Switch, redis_server
+from tests.redis_server import AnsweringServer, RedisServer, Switch, redis_server
 
 
 @pytest.fixture
@@ -168,9 +173,28 @@ def test_an_error_that_another_connection_does_not_cure_is_raised(server: RedisS
         cache.get("key")
 
 
-def test_a_client_that_is_async_is_refused(server: RedisServer) -> None:
-    with pytest.raises(TypeError, match=r"this one is async. Use redis.Redis instead of redis.asyncio.Redis"):
-        RedisCache(redis.asyncio.Redis.from_url(server.url))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("client", "text"),
+    [
+        (redis.asyncio.Redis(), "this one is async. Use redis.Redis instead of redis.asyncio.Redis"),
+        (redis.asyncio.RedisCluster("localhost"), "this one is async"),
+        (redis.asyncio.Sentinel([]).master_for("acme"), "this one is async"),  # type: ignore[no-untyped-call]
+        (Mock(spec=redis.asyncio.Redis), "this one is async"),
+        (redis.Redis, "RedisCache takes a client"),
+        ("redis://localhost", "Use RedisCache.from_url for a URL"),
+        (Sentinel([]), "Use what its master_for() returns"),  # type: ignore[no-untyped-call]
+    ],
+    ids=lambda value: type(value).__module__,
+)
+def test_a_client_of_the_wrong_kind_is_refused(client: redis.Redis, text: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(text)):
+        RedisCache(client)
+
+
+def test_a_client_that_a_test_makes_up_is_taken() -> None:
+    client = Mock(spec=redis.Redis)
+    client.get.return_value = "value"
+    assert RedisCache(client).get("key") == "value"
 
 
 def test_a_server_that_hangs_is_given_up_on(own_server: RedisServer) -> None:
@@ -193,6 +217,235 @@ def test_options_in_the_query_of_the_url_win(own_server: RedisServer) -> None:
     cache = RedisCache.from_url(f"{own_server.url}?socket_timeout=33")
     [timeout] = [cache._client.connection_pool.connection_kwargs["socket_timeout"]]
     assert timeout == 33
+
+
+FORKING = """
+import json, os, sys, threading, warnings
+import redis
+from starlette_marketplace.redis import RedisCache
+
+warnings.simplefilter("ignore")  # that a process with threads forks
+kind, url = sys.argv[1:]
+if kind == "from_url":
+    cache = RedisCache.from_url(url + "?socket_timeout=30")
+else:
+    cache = RedisCache(redis.Redis(connection_pool=getattr(redis, kind).from_url(url)))
+
+def use(name):
+    with cache.lock("of " + name):
+        for number in range(200):
+            cache.set(f"{name} {number}", f"{name} {number}", 60)
+            assert cache.get(f"{name} {number}") == f"{name} {number}"
+    return cache._client.client_id()
+
+held, forked, begin = threading.Event(), threading.Event(), os.pipe()
+ids = [use("parent")]
+if kind == "from_url":
+    def hold():
+        # As a thread does while it takes a connection.
+        with cache._client.connection_pool._lock:
+            held.set()
+            forked.wait()
+    threading.Thread(target=hold).start()
+    held.wait()
+children = []
+for name in ("one", "other"):
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            assert os.read(begin[0], 1) == b"x"
+            os.write(1, json.dumps(use(name)).encode() + b"\\n")
+            del cache
+            status = 0
+        finally:
+            os._exit(status)
+    children.append(child)
+forked.set()
+os.write(begin[1], b"xx")
+assert use("parent") == ids[0], "the connection of the parent lives"
+assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+assert use("parent") == ids[0], "the connection of the parent lives after the children"
+print(ids[0])
+"""
+
+
+@pytest.mark.parametrize("kind", ["from_url", "ConnectionPool", "BlockingConnectionPool"])
+def test_a_child_has_connections_of_its_own_and_leaves_its_parents_alone(server: RedisServer, kind: str) -> None:
+    ended = subprocess.run(
+        [sys.executable, "-c", FORKING, kind, server.url], capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert len(set(ended.stdout.split())) == 3
+
+
+# A failover whose old connections live
+
+
+class Failover:
+    """Two servers behind one address; the first is the primary until the second takes its place."""
+
+    def __init__(self, old: RedisServer, new: RedisServer, switch: Switch) -> None:
+        self.old, self.new, self.switch = old, new, switch
+        self.url = switch.url
+
+    def happen(self) -> None:
+        self.switch.fail_over(self.old, self.new)
+
+    def keys(self) -> list[str]:
+        with self.new.client() as client:
+            return sorted(map(str, client.keys()))
+
+
+@pytest.fixture
+def failover(own_server: RedisServer, tmp_path: Path) -> Iterator[Failover]:
+    folder = tmp_path / "new"
+    folder.mkdir()
+    with redis_server(folder) as new, Switch(own_server).running() as switch:
+        yield Failover(own_server, new, switch)
+
+
+def own_pool(failover: Failover) -> redis.Redis:
+    return redis.Redis.from_url(failover.url)
+
+
+def own_blocking_pool(failover: Failover) -> redis.Redis:
+    return redis.Redis(connection_pool=redis.BlockingConnectionPool.from_url(failover.url))
+
+
+class OldPool(redis.BlockingConnectionPool):
+    """That of redis-py 5."""
+
+    def disconnect(self) -> None:  # type: ignore[override]
+        super().disconnect()
+
+
+def old_blocking_pool(failover: Failover) -> redis.Redis:
+    return redis.Redis(connection_pool=OldPool.from_url(failover.url))
+
+
+def sentinel(failover: Failover) -> redis.Redis:
+    class Sentinels(Sentinel):
+        def discover_master(self, service_name: str) -> tuple[str, int]:
+            return ("127.0.0.1", failover.switch.server_address[1])
+
+    client: redis.Redis = Sentinels([]).master_for("acme")  # type: ignore[no-untyped-call]
+    return client
+
+
+@pytest.fixture(params=["from_url", own_pool, own_blocking_pool, old_blocking_pool, sentinel])
+def failing_over(failover: Failover, request: pytest.FixtureRequest) -> RedisCache:
+    if request.param == "from_url":
+        return RedisCache.from_url(failover.url + "?socket_timeout=30")
+    return RedisCache(request.param(failover))
+
+
+def connect(cache: RedisCache, count: int) -> None:
+    """Make the cache have so many connections."""
+    barrier = threading.Barrier(count)
+
+    def use() -> None:
+        with cache._client.pipeline() as pipeline:
+            pipeline.watch("anything")  # type: ignore[no-untyped-call]
+            barrier.wait(60)
+
+    with ThreadPoolExecutor(count) as threads:
+        for used in [threads.submit(use) for _ in range(count)]:
+            used.result(60)
+
+
+def test_a_value_is_written_to_the_new_primary_although_the_old_one_keeps_its_connections(
+    failover: Failover, failing_over: RedisCache
+) -> None:
+    connect(failing_over, 8)
+    failing_over.set("before", "value", 60)
+    failover.happen()
+    assert failing_over.get("before") is None
+    failing_over.set("key", "value", 60)
+    assert failover.keys() == ["starlette-marketplace:key"]
+    with ThreadPoolExecutor(8) as threads:
+        assert list(threads.map(failing_over.get, ["key"] * 8)) == ["value"] * 8
+        list(threads.map(lambda key: failing_over.set(key, "value", 60), "abcdefgh"))
+    assert len(failover.keys()) == 9
+
+
+def test_a_lock_is_taken_and_released_at_the_new_primary(failover: Failover, failing_over: RedisCache) -> None:
+    connect(failing_over, 3)
+    failover.happen()
+    with failing_over.lock("key"):
+        assert failover.keys() == ["starlette-marketplace:key:lock"]
+    assert failover.keys() == []
+
+
+def test_a_lock_that_was_taken_before_a_failover_is_released_after_it(
+    failover: Failover, failing_over: RedisCache
+) -> None:
+    connect(failing_over, 3)
+    with failing_over.lock("key"):
+        with failover.old.client() as old, failover.new.client() as new:
+            new.set("starlette-marketplace:key:lock", str(old.get("starlette-marketplace:key:lock")))
+        failover.happen()
+    assert failover.keys() == []
+
+
+def test_resolutions_go_on_to_be_shared_and_nothing_is_logged(
+    failover: Failover, settings: MarketplaceSettings, caplog: pytest.LogCaptureFixture
+) -> None:
+    workers = 8
+    resolver = FakeResolver(dict.fromkeys(map(str, range(200)), CUSTOMER))
+    caches = [RedisCache.from_url(failover.url + "?socket_timeout=30") for _ in range(workers)]
+    shared = [SharedResolver(resolver, cache, settings) for cache in caches]
+    with ThreadPoolExecutor(workers * 4) as threads:
+
+        def resolve(tokens: range) -> None:
+            list(threads.map(lambda number: shared[number % workers].resolve(str(number)), tokens))
+            list(threads.map(lambda number: shared[(number + 1) % workers].resolve(str(number)), tokens))
+
+        resolve(range(100))
+        failover.happen()
+        resolve(range(100, 200))
+    assert not caplog.records
+    assert len(failover.keys()) == 100
+    assert resolver.calls.total() == 200
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "-READONLY You can't write against a read only replica.",
+        "-MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'.",
+        "-LOADING Redis is loading the dataset in memory",
+        "-NOREPLICAS Not enough good replicas to write.",
+        # Of a script, before Redis 7.
+        "-ERR Error running script (call to f_0): @user_script:5: @user_script: 5: -READONLY You can't write against a "
+        "read only replica.",
+    ],
+)
+def test_a_server_that_is_not_the_primary_is_left(server: RedisServer, answer: str) -> None:
+    with AnsweringServer(answer).running() as other, Switch(other).running() as switch:
+        cache = RedisCache.from_url(switch.url + "?protocol=2&socket_timeout=30")
+        with pytest.raises(redis.RedisError):
+            cache.set("key", "value", 60)
+        switch.target = server.address
+        cache.set("key", "value", 60)
+    with server.client() as there:
+        assert there.keys() == ["starlette-marketplace:key"]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "-OOM command not allowed when used memory > 'maxmemory'.",
+        "-MISCONF Redis is configured to save RDB snapshots, but it is currently unable to persist to disk.",
+        "-CLUSTERDOWN The cluster is down",
+        "-NOPERM this user has no permissions to run the 'set' command",
+    ],
+)
+def test_a_server_that_cannot_write_is_not_asked_twice(answer: str) -> None:
+    with AnsweringServer(answer).running() as server:
+        cache = RedisCache.from_url("redis://{}:{}/0?protocol=2&socket_timeout=30".format(*server.address))
+        with pytest.raises(redis.RedisError):
+            cache.set("key", "value", 60)
+        assert server.asked == 1
 
 
 # In a host
@@ -336,14 +589,21 @@ async def test_startup_makes_the_connection_to_redis(shared: MarketplaceSettings
         "redis://:hunter2@cache.example:hunter2/0",
         "redis://:hunter2@[::1/0",
         "redis://:hunter2@c/0?socket_timeout=hunter2",
+        "redis://:hunter2@c/0?max_connections=hunter2",
     ],
 )
-def test_a_url_that_redis_py_cannot_read_is_a_settings_error_that_does_not_quote_it(
+def test_a_url_that_redis_py_cannot_read_is_an_error_that_does_not_quote_it(
     settings: MarketplaceSettings, url: str
 ) -> None:
-    with pytest.raises(SettingsError, match="cache_url cannot be read") as caught:
+    with pytest.raises(SettingsError, match="cache_url cannot be read") as wired:
         Marketplace(replace(settings, cache_url=url))
-    assert "hunter2" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(ValueError, match="redis-py cannot read the URL") as made:
+        RedisCache.from_url(url)
+    for error in (wired.value, made.value):
+        assert (error.__cause__, error.__context__) == (None, None)
+    for frame, _ in traceback.walk_tb(wired.value.__traceback__):
+        if frame.f_code.co_filename != __file__:
+            assert "hunter2" not in repr(frame.f_locals)
 
 
 def test_without_redis_py_the_error_names_the_extra(
