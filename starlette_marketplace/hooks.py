@@ -150,10 +150,10 @@ def is_async(function: Callable[..., object]) -> bool:
 
 def _check(hook: object) -> None:
     # Calling a class makes an object of it, and only a response would be an answer.
-    if isinstance(hook, type) and not issubclass(hook, Response):
-        raise TypeError(f"a hook must be a function, not the class {hook.__name__}. Give an instance of it.")
-    if not callable(hook):
-        raise TypeError(f"a hook must be a function, not {type(hook).__name__}")
+    is_other_class = isinstance(hook, type) and not issubclass(hook, Response)
+    if is_other_class or not callable(hook):
+        kind = "a class" if is_other_class else type(hook).__name__
+        raise TypeError(f"a hook must be a function, not {kind}")
 
 
 async def _no_hook(_: object) -> None:

@@ -150,16 +150,15 @@ def _drop_idle_connections(pool: redis.ConnectionPool) -> None:
 
 
 def _check_client(client: object) -> None:
+    # A Sentinel has execute_command, but not get.
     execute = getattr(client, "execute_command", None)
-    if isinstance(client, type) or not callable(execute):
+    if isinstance(client, type) or execute is None or not hasattr(client, "get"):
         raise TypeError(
-            "RedisCache takes a client, such as redis.Redis(), redis.RedisCluster() or Sentinel's master_for(). Use "
-            "RedisCache.from_url for a URL."
+            "RedisCache takes a client. Give it a redis.Redis, a redis.RedisCluster or what Sentinel's master_for() "
+            "returns; for a URL there is RedisCache.from_url."
         )
     if is_async(execute):
         raise TypeError(
             "RedisCache calls its client in threads, and this one is async. Use redis.Redis instead of "
             "redis.asyncio.Redis."
         )
-    if not callable(getattr(client, "get", None)):
-        raise TypeError("RedisCache cannot use a Sentinel itself. Use what its master_for() returns.")

@@ -204,7 +204,7 @@ def parts_of_the_wrong_kind() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"settings": MarketplaceSettings}, "settings must be MarketplaceSettings or None, not type"
     for hook in ("on_request", "on_resolved", "on_error", "on_visit"):
         yield {hook: "/login"}, "a hook must be a function, not str"
-        yield {hook: AsyncCall}, "a hook must be a function, not the class AsyncCall. Give an instance of it."
+        yield {hook: AsyncCall}, "a hook must be a function, not a class"
 
 
 WRONG = list(parts_of_the_wrong_kind())

@@ -181,8 +181,8 @@ def test_an_error_that_another_connection_does_not_cure_is_raised(server: RedisS
         (redis.asyncio.Sentinel([]).master_for("acme"), "this one is async"),  # type: ignore[no-untyped-call]
         (Mock(spec=redis.asyncio.Redis), "this one is async"),
         (redis.Redis, "RedisCache takes a client"),
-        ("redis://localhost", "Use RedisCache.from_url for a URL"),
-        (Sentinel([]), "Use what its master_for() returns"),  # type: ignore[no-untyped-call]
+        ("redis://localhost", "for a URL there is RedisCache.from_url"),
+        (Sentinel([]), "or what Sentinel's master_for() returns"),  # type: ignore[no-untyped-call]
     ],
     ids=lambda value: type(value).__module__,
 )

@@ -199,6 +199,9 @@ START: dict[str, Reproduction] = {
     "no-method": with_part(shared_cache={}),
     "part-is-async": with_part(resolver=AsyncResolver()),
     "redis-async": lambda _: raised_by(TypeError, lambda: RedisCache(redis.asyncio.Redis())),  # type: ignore[arg-type]
+    "redis-no-client": lambda _: raised_by(TypeError, lambda: RedisCache("redis://localhost")),  # type: ignore[arg-type]
+    "redis-url": lambda _: raised_by(ValueError, lambda: RedisCache.from_url("redis://localhost:port")),
+    "redis-client-given": with_part(shared_cache=redis.Redis()),
     "hook-not-callable": with_part(on_resolved="/login"),
     "settings-kind": with_part(settings={}),
     "marketplace-kind": with_settings_for_a_marketplace,
