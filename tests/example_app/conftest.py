@@ -34,7 +34,7 @@ def settings(
         "DATABASE_URL": database_url,
         "SESSION_SECRET": "s" * 32,
         "SESSION_HTTPS_ONLY": "false",
-        "MARKETPLACE_SECRET_KEY": "m" * 32,
+        "MARKETPLACE_SECRET_KEY": "only for tests " * 3,
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
         "MARKETPLACE_ENDPOINT_URL": url,
         "MARKETPLACE_HTTPS_ONLY": "false",
