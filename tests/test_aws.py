@@ -3,7 +3,11 @@
 import json
 import os
 import select
+import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +15,7 @@ import botocore.client
 import botocore.endpoint
 import botocore.parsers
 import pytest
+from freezegun import freeze_time
 from starlette.responses import PlainTextResponse
 
 from starlette_marketplace import (
@@ -18,7 +23,12 @@ from starlette_marketplace import (
     ConfigurationError,
     CredentialsError,
     InvalidTokenError,
+    MarketplaceError,
+    OverloadedError,
+    SettingsError,
 )
+from starlette_marketplace.resolver import AwsResolver
+from tests.fakes import FakeTimer
 from tests.servers import over_tls, serve
 from tests.test_resolver import (
     CUSTOMER,
@@ -314,3 +324,154 @@ def test_a_certificate_that_is_not_trusted_is_for_the_seller_to_mend(
     assert type(error) is ConfigurationError
     assert "The TLS certificate of the endpoint is not trusted (SSLError)" in str(error)
     assert error.__cause__ is None
+
+
+# Looking up credentials
+
+
+def errors_of(resolver: AwsResolver, count: int) -> list[Future[MarketplaceError]]:
+    """The errors of so many buyers who come at once."""
+    threads = ThreadPoolExecutor(count)
+    found = [threads.submit(error_of, resolver, f"{TOKEN}{number}") for number in range(count)]
+    threads.shutdown(wait=False)
+    return found
+
+
+def test_a_look_up_that_fails_is_made_once_for_all_buyers_and_not_again_for_a_while(
+    process: Process, aws: FakeAws
+) -> None:
+    timer = FakeTimer()
+    with serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url, timer=timer)
+        found = errors_of(resolver, 8)
+        process.wait()
+        process.answers("no JSON")
+        texts = {str(each.result(60)) for each in found}
+        assert texts == {
+            "The look-up of AWS credentials failed (JSONDecodeError). Check the AWS_ variables, the profile, "
+            "credential_process and the role."
+        }
+        timer.now += 9.9
+        assert {str(each.result(60)) for each in errors_of(resolver, 8)} == texts
+        assert process.is_idle()
+
+        timer.now += 0.2
+        process.answers()
+        assert resolver.resolve(TOKEN) == CUSTOMER
+        process.wait()
+        assert resolver.resolve(TOKEN) == CUSTOMER
+        assert process.is_idle()
+    assert len(aws.calls) == 2
+
+
+def test_a_look_up_that_hangs_is_waited_for_a_while_and_used_when_it_ends_after_all(
+    process: Process, aws: FakeAws
+) -> None:
+    with serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url, deadline=0.2)
+        for each in errors_of(resolver, 4):
+            error = each.result(60)
+            assert type(error) is CredentialsError
+            assert "has taken more than 0.15 s. Check credential_process, the instance metadata service" in str(error)
+        process.wait()
+        process.answers()
+        until = time.monotonic() + 60
+        while time.monotonic() < until:
+            try:
+                assert resolver.resolve(TOKEN) == CUSTOMER
+            except CredentialsError:
+                time.sleep(0.01)
+            else:
+                break
+        assert process.is_idle()
+    assert len(aws.calls) == 1
+
+
+def in_minutes(minutes: int) -> str:
+    return json.dumps(KEYS | {"Expiration": (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()})
+
+
+def test_credentials_are_refreshed_before_they_expire_and_used_as_long_as_they_are_good(
+    process: Process, aws: FakeAws
+) -> None:
+    timer, now = FakeTimer(), datetime.now(UTC)
+    with serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url, timer=timer)
+        process.answers(in_minutes(20))
+        resolver.connect()
+        process.wait()
+        assert resolver.resolve(TOKEN) == CUSTOMER
+        assert process.is_idle()
+
+        with freeze_time(now + timedelta(minutes=13)):
+            process.answers("no JSON")
+            assert resolver.resolve(TOKEN) == CUSTOMER, "the old ones are good for some minutes"
+            process.wait()
+            assert resolver.resolve(TOKEN) == CUSTOMER
+            assert process.is_idle(), "the failure is kept"
+
+            timer.now += 60
+            process.answers(in_minutes(60))
+            assert resolver.resolve(TOKEN) == CUSTOMER
+            process.wait()
+        with freeze_time(now + timedelta(minutes=80)):
+            process.answers("no JSON")
+            assert type(error_of(resolver)) is CredentialsError
+            process.wait()
+    assert len(aws.calls) == 4
+
+
+def test_where_no_thread_can_be_started_nothing_is_looked_up_and_the_next_buyer_tries_again(
+    environment: pytest.MonkeyPatch, aws: FakeAws
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(threading.Thread, "start", fail)
+            assert type(error_of(resolver)) is OverloadedError
+        assert resolver.resolve(TOKEN) == CUSTOMER
+
+
+# Where identities come from
+
+
+def test_an_endpoint_that_is_not_aws_is_a_warning_which_shows_no_password(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolver_of("http://user:password@127.0.0.1:9/path?token=secret").connect()
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.message.startswith("Identities come from http://127.0.0.1:9, which is not AWS Marketplace")
+    caplog.clear()
+    for url in (None, "https://metering.marketplace.us-east-1.amazonaws.com"):
+        resolver_of(url).connect()
+    environment.setenv("AWS_USE_FIPS_ENDPOINT", "true")
+    resolver_of(None).connect()
+    environment.setenv("AWS_USE_FIPS_ENDPOINT", "false")
+    environment.setenv("AWS_USE_DUALSTACK_ENDPOINT", "true")
+    resolver_of(None).connect()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        "endpoint_url = http://127.0.0.1:9\n",
+        "services = local\n[services local]\nmarketplace_metering =\n  endpoint_url = http://127.0.0.1:9\n",
+    ],
+)
+def test_an_endpoint_that_only_a_configuration_file_names_is_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path, config: str
+) -> None:
+    (tmp_path / "config").write_text(f"[default]\n{config}")
+    with pytest.raises(SettingsError, match=r"An AWS configuration file decides that http://127\.0\.0\.1:9 is called"):
+        resolver_of(None).connect()
+
+    environment.setenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "true")
+    resolver_of(None).connect()
+    environment.delenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
+    environment.setenv("AWS_ENDPOINT_URL_MARKETPLACE_METERING", "http://127.0.0.1:9")
+    resolver_of(None).connect()

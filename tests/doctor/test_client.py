@@ -44,7 +44,7 @@ FAULTS = {
         "problem",
         "The AWS region is not the name of one.",
         "Set region_name, such as us-east-1.",
-        {"MARKETPLACE_REGION_NAME": "us east 1"},
+        {"MARKETPLACE_REGION_NAME": "us_east_1"},
     ),
     "govcloud": Plant(
         "region",

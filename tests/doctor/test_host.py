@@ -42,6 +42,20 @@ FAULTS = {
         "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
         {"MARKETPLACE_SECRET_KEY": "short"},
     ),
+    "key-of-the-demo": Plant(
+        "settings",
+        "problem",
+        "must not be keys that are published in examples",
+        "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
+        {"MARKETPLACE_SECRET_KEY": "demo-only-marketplace-secret-never-use-it-elsewhere"},
+    ),
+    "key-of-one-character": Plant(
+        "settings",
+        "problem",
+        "must not repeat one character",
+        "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
+        {"MARKETPLACE_SECRET_KEY": "k" * 40},
+    ),
     "no-product-code": Plant(
         "settings",
         "problem",

@@ -17,19 +17,19 @@ FAULTS = {
         "Make a random one with python -c",
         {"MARKETPLACE_SECRET_KEY": "please-CHANGE-ME-3f7a9c1e5b8d2064"},
     ),
-    "the-key-of-the-demo": Plant(
+    "like-the-key-of-the-demo": Plant(
         "secret_key",
         "problem",
         "it has the words of a placeholder",
         "Make a random one",
-        {"MARKETPLACE_SECRET_KEY": "demo-only-marketplace-secret-never-use-it-elsewhere"},
+        {"MARKETPLACE_SECRET_KEY": "demo-only-marketplace-secret-never-use-it-anywhere"},
     ),
-    "one-character": Plant(
+    "two-characters": Plant(
         "secret_key",
         "problem",
-        "it has only 1 different characters",
+        "it has only 2 different characters",
         "Make a random one",
-        {"MARKETPLACE_SECRET_KEY": "k" * 40},
+        {"MARKETPLACE_SECRET_KEY": "kl" * 20},
     ),
     "repeated": Plant(
         "secret_key",
@@ -50,7 +50,7 @@ FAULTS = {
         "problem",
         "secret_key_fallbacks, number 2 can be guessed",
         "do not keep the old one",
-        {"MARKETPLACE_SECRET_KEY_FALLBACKS": f"{SECRET_KEY[::-1]},{'p' * 32}"},
+        {"MARKETPLACE_SECRET_KEY_FALLBACKS": f"{SECRET_KEY[::-1]},{'pq' * 16}"},
     ),
     "key-not-changed": Plant(
         "secret_key",
