@@ -16,6 +16,8 @@ import httpx2
 import pytest
 import redis
 import redis.asyncio
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 from redis.sentinel import Sentinel
 from starlette.types import ASGIApp
 
@@ -421,14 +423,24 @@ def test_resolutions_go_on_to_be_shared_and_nothing_is_logged(
     ],
 )
 def test_a_server_that_is_not_the_primary_is_left(server: RedisServer, answer: str) -> None:
-    with AnsweringServer(answer).running() as other, Switch(other).running() as switch:
-        cache = RedisCache.from_url(switch.url + "?protocol=2&socket_timeout=30")
-        with pytest.raises(redis.RedisError):
-            cache.set("key", "value", 60)
+    with AnsweringServer("+OK").running() as other, Switch(other).running() as switch:
+        url = switch.url + "?protocol=2&socket_timeout=30"
+        cache = RedisCache(redis.Redis.from_url(url, retry=Retry(NoBackoff(), 0)))
+        cache.set("key", "value", 60)
+        other.answer = answer
         switch.target = server.address
         cache.set("key", "value", 60)
+        assert other.asked == 2
     with server.client() as there:
         assert there.keys() == ["starlette-marketplace:key"]
+
+
+def test_a_name_that_goes_on_to_lead_to_a_replica_is_given_up_on() -> None:
+    with AnsweringServer("-READONLY You can't write against a read only replica.").running() as server:
+        cache = RedisCache.from_url("redis://{}:{}/0?protocol=2&socket_timeout=30".format(*server.address))
+        with pytest.raises(redis.ReadOnlyError):
+            cache.set("key", "value", 60)
+        assert server.asked == 3
 
 
 @pytest.mark.parametrize(

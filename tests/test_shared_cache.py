@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from itertools import product
 
 import pytest
@@ -26,6 +26,8 @@ from starlette_marketplace.resolver import CheckedResolver
 from starlette_marketplace.shared_cache import SharedResolver
 from starlette_marketplace.telemetry import Telemetry
 from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
+
+OTHER = replace(CUSTOMER, aws_account_id="999999999999")
 
 
 class FakeSharedCache:
@@ -154,17 +156,29 @@ def test_no_token_makes_a_key_that_something_is_signed_with(purpose: str) -> Non
 
 def test_workers_that_ask_another_endpoint_share_nothing() -> None:
     resolver, cache = FakeResolver(), FakeSharedCache()
-    worker(resolver, cache, endpoint_url="http://localhost:8001").resolve("good")
-    [value] = cache.values.values()
+    local = worker(resolver, cache, endpoint_url="http://localhost:8001")
+    local.resolve("good")
     production = worker(resolver, cache)
     production.resolve("good")
     assert resolver.calls["good"] == 2
     assert len(cache.values) == 2
-    # Nor is a value of the one believed under the key of the other.
-    for key in cache.values:
-        cache.values[key] = value
-    production.resolve("good")
-    assert resolver.calls["good"] == 3
+    # Nor is a value that the other signs for the same key believed.
+    [of_theirs, of_ours] = cache.values
+    for writer, reader, key in ((local, production, of_ours), (production, local, of_theirs)):
+        cache.values[key] = str(writer._serializer().dumps([key, FakeTimer().now + 60, asdict(OTHER)]))
+        assert reader.resolve("good") == CUSTOMER
+    assert resolver.calls["good"] == 4
+
+
+def test_the_endpoint_that_the_environment_names_later_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    resolver, cache = FakeResolver(), FakeSharedCache()
+    ours = worker(resolver, cache)
+    ours.resolve("good")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://localhost:8001")
+    ours.resolve("good")
+    assert len(cache.values) == 2
+    worker(resolver, cache, endpoint_url="http://localhost:8001").resolve("good")
+    assert resolver.calls["good"] == 2
 
 
 def test_a_value_that_is_put_back_after_its_time_is_not_believed(caplog: pytest.LogCaptureFixture) -> None:
@@ -359,7 +373,9 @@ class Frames(logging.Handler):
 
     def _look_into(self, variables: Mapping[str, object]) -> None:
         for value in variables.values():
-            self.seen += [repr(value), repr(getattr(value, "__dict__", None)), repr(getattr(value, "args", None))]
+            if value is not self:
+                parts = value, getattr(value, "__dict__", None), getattr(value, "args", None)
+                self.seen += map(repr, parts)
 
 
 @contextmanager
