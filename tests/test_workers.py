@@ -39,8 +39,8 @@ def _url_when_ready(process: subprocess.Popen[str]) -> str:
     log, url, ready = "", "", 0
     for line in process.stderr or ():
         log += line
-        if running := re.search(r"http://[\d.:]+", line):
-            url = running[0]
+        if running := re.search(r"running on (http://[\d.:]+)", line):
+            url = running[1]
         ready += "Application startup complete" in line
         if ready == WORKERS:
             return url
