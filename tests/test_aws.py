@@ -15,7 +15,7 @@ import botocore.client
 import botocore.endpoint
 import botocore.parsers
 import pytest
-from freezegun import freeze_time
+from botocore.credentials import RefreshableCredentials
 from starlette.responses import PlainTextResponse
 
 from starlette_marketplace import (
@@ -392,9 +392,17 @@ def in_minutes(minutes: int) -> str:
 
 
 def test_credentials_are_refreshed_before_they_expire_and_used_as_long_as_they_are_good(
-    process: Process, aws: FakeAws
+    process: Process, aws: FakeAws, environment: pytest.MonkeyPatch
 ) -> None:
     timer, now = FakeTimer(), datetime.now(UTC)
+
+    def it_is(minutes_later: int) -> None:
+        # Not by freezing time, which would stop the server's event loop, too.
+        then = now + timedelta(minutes=minutes_later)
+        environment.setattr(
+            RefreshableCredentials, "_seconds_remaining", lambda self: (self._expiry_time - then).total_seconds()
+        )
+
     with serve(aws, lifespan="off") as url:
         resolver = resolver_of(url, timer=timer)
         process.answers(in_minutes(20))
@@ -403,21 +411,21 @@ def test_credentials_are_refreshed_before_they_expire_and_used_as_long_as_they_a
         assert resolver.resolve(TOKEN) == CUSTOMER
         assert process.is_idle()
 
-        with freeze_time(now + timedelta(minutes=13)):
-            process.answers("no JSON")
-            assert resolver.resolve(TOKEN) == CUSTOMER, "the old ones are good for some minutes"
-            process.wait()
-            assert resolver.resolve(TOKEN) == CUSTOMER
-            assert process.is_idle(), "the failure is kept"
+        it_is(minutes_later=13)
+        process.answers("no JSON")
+        assert resolver.resolve(TOKEN) == CUSTOMER, "the old ones are good for some minutes"
+        process.wait()
+        assert resolver.resolve(TOKEN) == CUSTOMER
+        assert process.is_idle(), "the failure is kept"
 
-            timer.now += 60
-            process.answers(in_minutes(60))
-            assert resolver.resolve(TOKEN) == CUSTOMER
-            process.wait()
-        with freeze_time(now + timedelta(minutes=80)):
-            process.answers("no JSON")
-            assert type(error_of(resolver)) is CredentialsError
-            process.wait()
+        timer.now += 60
+        process.answers(in_minutes(60))
+        assert resolver.resolve(TOKEN) == CUSTOMER
+        process.wait()
+        it_is(minutes_later=80)
+        process.answers("no JSON")
+        assert type(error_of(resolver)) is CredentialsError
+        process.wait()
     assert len(aws.calls) == 4
 
 
