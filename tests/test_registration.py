@@ -615,3 +615,28 @@ async def test_the_error_that_a_hook_gets_does_not_lead_to_the_parsers_which_hol
     assert response.status_code == 400
     [error] = errors
     assert (error.__cause__, error.__context__, error.__traceback__) == (None, None, None)
+
+
+async def test_a_buyer_whose_license_is_not_there_yet_tries_again_and_gets_one_key(
+    host: Host, settings: MarketplaceSettings
+) -> None:
+    without = replace(CUSTOMER, license_arn=None, customer_identifier="c-1")
+    resolver = FakeResolver({"good": without})
+    app = host(settings=replace(settings, legacy_product_codes="acmelegacy"), resolver=resolver)
+    async with browser(app) as buyer:
+        response = await buyer.post(LANDING, data=form("good"))
+        assert response.status_code == 503
+        assert "Your subscription is still being prepared" in page_of(response)
+        assert (await buyer.get("/signup")).json() is None
+        resolver.answers = {"good": CUSTOMER}
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
+        assert (await buyer.get("/signup")).json()["customer"]["license_arn"] == CUSTOMER.license_arn
+    assert resolver.calls["good"] == 2, "an answer without a license is not kept"
+
+
+async def test_a_legacy_product_needs_no_license(host: Host, settings: MarketplaceSettings) -> None:
+    legacy = replace(CUSTOMER, product_code="acmelegacy", license_arn=None, customer_identifier="c-1")
+    app = host(settings=replace(settings, legacy_product_codes="acmelegacy"), resolver=FakeResolver({"good": legacy}))
+    async with browser(app) as buyer:
+        assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
+        assert (await buyer.get("/signup")).json()["customer"]["customer_identifier"] == "c-1"

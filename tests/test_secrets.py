@@ -4,18 +4,23 @@ import base64
 import io
 import logging
 import runpy
+import socketserver
+import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from html import escape
 from pathlib import Path
-from types import TracebackType
+from types import FunctionType, ModuleType, TracebackType
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import anyio
 import pytest
-from starlette.responses import Response
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.types import Receive, Scope, Send
 
 import starlette_marketplace
 from starlette_marketplace import MarketplaceSettings, ThrottledError
@@ -25,6 +30,8 @@ from starlette_marketplace.resolution import Resolutions
 from starlette_marketplace.resolver import AwsResolver
 from tests.fakes import FakeResolver
 from tests.hosts import LANDING, Host, browser, fastapi_middleware, form
+from tests.network import refusing
+from tests.servers import over_tls, serve
 
 pytestmark = pytest.mark.anyio
 
@@ -227,3 +234,85 @@ def test_the_filter_of_the_docs_hides_what_botocore_says(
 
 
 URLENCODED = "application/x-www-form-urlencoded"
+
+
+def everything_in(found: object, depth: int = 6) -> str:
+    """What a tracker finds that follows every attribute, cause and context of an error, suppressed ones too."""
+    if depth == 0 or isinstance(found, type | ModuleType | FunctionType):
+        return ""
+    if isinstance(found, str | bytes | int | float | None):
+        return f"{found!r}\n"
+    parts: list[object] = [repr(found)]
+    if isinstance(found, dict):
+        parts += [*found, *found.values()]
+    elif isinstance(found, list | tuple | set):
+        parts += found
+    elif isinstance(found, BaseException):
+        parts += [found.args, found.__cause__, found.__context__, vars(found)]
+        parts += [frame.f_locals for frame, _ in traceback.walk_tb(found.__traceback__)]
+    else:
+        parts.append(getattr(found, "__dict__", {}))
+    return "".join(everything_in(part, depth - 1) for part in parts)
+
+
+class HangsUp(socketserver.BaseRequestHandler):
+    """Reads the request, and closes the connection."""
+
+    def handle(self) -> None:
+        self.request.recv(65536)
+
+
+@contextmanager
+def hanging_up(_: Path) -> Iterator[str]:
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), HangsUp) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+
+
+async def quotes(scope: Scope, receive: Receive, send: Send) -> None:
+    """Refuses the signature, and quotes the whole request, as AWS does to show what it has signed."""
+    request = Request(scope, receive)
+    quoted = f"The Canonical String should have been {request.headers.items()} {(await request.body()).decode()}"
+    code = "InvalidSignatureException"
+    await JSONResponse({"__type": code, "message": quoted, "x": quoted}, 400)(scope, receive, send)
+
+
+async def no_text(scope: Scope, receive: Receive, send: Send) -> None:
+    body = await Request(scope, receive).body()
+    await Response(b"\xff" + body, media_type="application/x-amz-json-1.1")(scope, receive, send)
+
+
+FAULTS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {
+    "hangs up": hanging_up,
+    "quotes": lambda _: serve(quotes, lifespan="off"),
+    "no text": lambda _: serve(no_text, lifespan="off"),
+    "refuses": lambda _: refusing(),
+    "unknown certificate": lambda folder: over_tls(quotes, folder),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_nothing_that_an_event_leads_to_holds_the_token_or_a_secret_of_aws(
+    settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: str
+) -> None:
+    token, errors = "kept/secret+token==", []
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", AWS_SECRET)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", AWS_SESSION)
+
+    def on_error(event: RegistrationFailed) -> None:
+        errors.append(event.error)
+
+    with FAULTS[fault](tmp_path) as url:
+        monkeypatch.delenv("AWS_CA_BUNDLE", raising=False)
+        app = fastapi_middleware(settings=replace(settings, endpoint_url=url), on_error=on_error)
+        async with browser(app) as buyer:
+            assert (await buyer.post(LANDING, data=form(token))).status_code == 503
+    [error] = errors
+    shown = everything_in(error)
+    assert type(error).__name__ in shown
+    for secret in (token, AWS_SECRET, AWS_SESSION, "Signature="):
+        assert_hidden(secret, shown)
