@@ -181,14 +181,16 @@ async def test_the_deadline_comes_first_when_timeouts_are_longer(
     fault: Fault,
 ) -> None:
     patient = replace(settings, endpoint_url=to_aws.url, read_timeout=60, deadline=0.5)
-    token = marketplace.issue_token("new-product")
-    to_aws.suffer(fault)
+    earlier, token = (marketplace.issue_token("new-product") for _ in range(2))
     async with browser(host(settings=patient)) as buyer:
+        # Making the client takes longer than the deadline on a machine that is busy.
+        assert await status_in_the_end(buyer, earlier) == 303
+        to_aws.suffer(fault)
         page, as_json = await post_both(buyer, token)
         Expected(503, "DEADLINE_EXCEEDED", "AWS gave no answer within 0.5 s").check(page, as_json, caplog, token)
         to_aws.mend()
         assert await status_in_the_end(buyer, token) == 303
-    assert len(marketplace.resolve_calls) == 1, "the call went on, and was the only one"
+    assert len(marketplace.resolve_calls) == 2, "the call went on, and was the only one for this token"
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.RESET_IN_BODY])

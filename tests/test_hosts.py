@@ -972,7 +972,7 @@ def test_with_lifespan_off_an_unknown_profile_is_an_error_of_each_registration(
             caplog.clear()
             assert httpx2.post(url + LANDING, data=form("good")).status_code == 503
             [record] = [record for record in caplog.records if record.levelno == logging.ERROR]
-            assert "set profile_name to a profile of the AWS configuration files" in record.getMessage()
+            assert "Set profile_name to a profile of the AWS configuration files" in record.getMessage()
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

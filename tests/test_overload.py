@@ -87,17 +87,18 @@ async def test_aws_that_comes_back_after_the_deadline_of_everyone_is_asked_again
     )
     host = FastAPI()
     host.add_middleware(MarketplaceMiddleware, marketplace_of_host)
-    await marketplace_of_host.startup()
-    to_aws.suffer(Fault.SILENCE)
     async with browser(host) as buyer:
+        # Making the client takes longer than the deadline on a machine that is busy.
+        assert await status_in_the_end(buyer, marketplace.issue_token("new-product")) == 303
+        to_aws.suffer(Fault.SILENCE)
         async with crowd(buyer, [marketplace.issue_token("new-product") for _ in range(11)]) as (_, answers):
             pass
         assert [answer.status_code for answer in answers] == [503] * 11
         await anyio.to_thread.run_sync(to_aws.held.acquire)
-        assert to_aws.requests == 1
+        assert to_aws.requests == 2
         to_aws.mend()
         assert await status_in_the_end(buyer, marketplace.issue_token("new-product")) == 303
-    assert len(marketplace.resolve_calls) == 2
+    assert len(marketplace.resolve_calls) == 3
 
 
 def our_threads() -> int:

@@ -164,7 +164,7 @@ def test_the_shops_get_ready_when_the_server_starts_and_can_be_started_again(
         with TestClient(shops.app) as client:
             assert arrive(client, "/acme", marketplace.issue_token("new-product")).status_code == 200
     monkeypatch.setenv("BOREALIS_MARKETPLACE_PROFILE_NAME", "nobody")
-    with pytest.raises(Exception, match="set profile_name"), TestClient(program("several_products").app):
+    with pytest.raises(Exception, match="Set profile_name"), TestClient(program("several_products").app):
         pass
 
 

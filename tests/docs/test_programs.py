@@ -1,5 +1,6 @@
 import json
 import logging
+import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -104,7 +105,8 @@ def test_the_program_of_the_docs_for_logs_writes_json(
     tokens = [marketplace.issue_token(scenario) for scenario in ("new-product", "access-denied")]
     told = set_up_accounts("observability/json_logs", tmp_path, tokens)
     lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-    begun, failed = [line for line in lines if line["logger"] == "starlette_marketplace"]
+    not_aws, begun, failed = [line for line in lines if line["logger"] == "starlette_marketplace"]
+    assert (not_aws["level"], not_aws["endpoint"]) == ("WARNING", os.environ["AWS_ENDPOINT_URL_MARKETPLACE_METERING"])
     assert begun["event"] == "AWS Marketplace registration begun: account %s, product %s"
     assert begun["account"] == "*" * 8 + marketplace.buyer.account_id[-4:]
     assert begun["product_code"] == "acmeanalytics"

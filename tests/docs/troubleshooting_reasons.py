@@ -194,7 +194,7 @@ def failure_in_silence(scene: Scene, come: Callable[[Network], Awaitable[httpx2.
 
 def past_the_deadline(scene: Scene) -> Failure:
     with silence(scene) as network:
-        return scene.register(endpoint_url=network.url, read_timeout=60, deadline=0.5)
+        return scene.register(endpoint_url=network.url, read_timeout=60, deadline=4.0)
 
 
 def too_many(scene: Scene) -> Failure:
