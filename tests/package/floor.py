@@ -37,7 +37,8 @@ def main() -> None:
     assert key.startswith("arn:aws:license-manager:"), key
     assert agreement_id is None, agreement_id
     assert [text.partition(",")[0] for text in warnings] == [
-        f"botocore {botocore.__version__} does not know Metadata.AgreementId"
+        f"Identities come from {aws.url}",
+        f"botocore {botocore.__version__} does not know Metadata.AgreementId",
     ], warnings
     sys.stdout.write(f"botocore {botocore.__version__} finds the licence, and warns that it knows no agreements")
 
