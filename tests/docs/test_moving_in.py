@@ -386,6 +386,28 @@ def test_an_account_that_is_not_the_old_one_is_not_linked(old_customer: str, pro
     assert [row["customer_key"] for row in rows(folder)] == [None]
 
 
+def test_the_link_is_made_to_the_account_that_the_page_has_named(
+    old_customer: str, product: Product, folder: Path
+) -> None:
+    migrate()
+    client = visitor(product("endpoint_between").app)
+    sign_up(client, client.get("/signup"), "twin@b.example")
+    columns = "email, product_code, aws_account_id"
+    change(
+        folder,
+        f"INSERT INTO subscription ({columns}) SELECT ?, product_code, aws_account_id FROM subscription",
+        "twin@b.example",
+    )
+    log_in(client, "old@b.example")
+    arrive(client, old_customer)
+    page = client.get("/signup")
+    log_in(client, "twin@b.example")
+    assert client.post("/link", data=hidden_fields(page)).status_code == 409
+    assert [row["customer_key"] for row in rows(folder)] == [None, None]
+    assert client.post("/link", data=hidden_fields(client.get("/signup"))).text.endswith("Linked.")
+    assert [row["customer_key"] is None for row in rows(folder)] == [True, False]
+
+
 @pytest.fixture
 def old_row_of_a_new_product(old_customer: str, folder: Path, marketplace: LocalMarketplace) -> None:
     """The row of a product whose answers have no CustomerIdentifier any more, and a licence instead."""
@@ -552,6 +574,33 @@ def test_the_licence_of_a_customer_who_signed_up_anew_stops_no_other_record(
     assert told.startswith("from-before acmeanalytics: waits for you")
     assert waiting.startswith("1 rows")
     assert rows(folder) == [old, anew]
+
+
+def test_a_row_that_its_customer_links_during_the_migration_keeps_what_the_customer_chose(
+    old_rows: Callable[..., None], product: Product, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old_rows("came-before", OTHER, key=license_of("0"))
+    old_rows("old")
+    migration = product("endpoint_migration")
+    transaction = migration.transaction
+    came: list[str] = []
+
+    def come(statement: str) -> None:
+        # The migration has read the row, and is about to write.
+        if statement.startswith("BEGIN") and not came:
+            came.append(statement)
+            change(folder, "UPDATE subscription SET customer_key = ? WHERE email = 'old@b'", license_of("chosen"))
+
+    @contextmanager
+    def watched() -> Iterator[sqlite3.Connection]:
+        with transaction() as database:
+            database.set_trace_callback(come)
+            yield database
+
+    monkeypatch.setattr(migration, "transaction", watched)
+    assert migration.fill(("old", "acmelegacy"), {(OURS, license_of("1"))}) == "no row waits"
+    assert came
+    assert known_of(folder)["old"] == (None, license_of("chosen"))
 
 
 def test_records_with_a_byte_order_mark_are_read(old_rows: Callable[..., None], folder: Path) -> None:

@@ -78,6 +78,7 @@ def show_signup(
     user = current_user(request)
     if user in old:
         content += f"""<form method="post" action="/link">{hidden}
+          <input type="hidden" name="user" value="{escape(user)}">
           <p>Is this the subscription of {escape(user)}? <button>Yes, link it</button>
         </form>"""
     elif old:
@@ -90,10 +91,12 @@ def show_signup(
 
 
 @app.post("/link", dependencies=[Depends(refuse_foreign_posts)])
-def link(request: Request, registration_id: Annotated[str, Form()]) -> Response:
-    registration, user = get_registration_by_id(request, registration_id), current_user(request)
-    if registration is None or user is None:
+def link(request: Request, registration_id: Annotated[str, Form()], user: Annotated[str, Form()] = "") -> Response:
+    registration = get_registration_by_id(request, registration_id)
+    if registration is None or current_user(request) is None:
         raise HTTPException(400, "This took too long. Choose Set up your account in AWS Marketplace once more.")
+    if user != current_user(request):  # another tab has logged in to another account since
+        raise HTTPException(409, "You have logged in to another account. Nothing was linked; open the page again.")
     values = columns(registration.customer) | {"email": user}
     try:
         with transaction() as database:

@@ -58,7 +58,13 @@ def fill(customer: Customer, agreements: set[Agreement]) -> str:
             return "no row waits"
         if row["aws_account_id"] not in {None, "", account}:
             return "left alone: the row has another AWS account"
-        database.execute("UPDATE subscription SET aws_account_id = ? WHERE rowid = ?", (account, row["rowid"]))
+        # The app goes on meanwhile, so the customer may have come since and linked the row.
+        still_waits = database.execute(
+            "UPDATE subscription SET aws_account_id = ? WHERE rowid = ? AND customer_key IS NULL",
+            (account, row["rowid"]),
+        ).rowcount
+        if not still_waits:
+            return "no row waits"
         if licenses == {""}:
             return "waits: no licence"
         if len(licenses) > 1:
