@@ -37,10 +37,11 @@ with closing(sqlite3.connect(DATABASE)) as database:
 
 limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
 per_network = parse("20/minute")
+for_all = parse("300/minute")  # for a flood from many networks: fewer calls than AWS allows your account
 
 
 def network_of(client: Address | None) -> str:
-    # Whoever has one IPv6 address has the 2**64 of its /64 network, so these count as one.
+    # Anyone with one IPv6 address has the 2**64 of its /64 network, so these count as one.
     try:
         address = ip_address(client.host if client else "")
     except ValueError:  # a socket of this machine
@@ -52,7 +53,8 @@ def network_of(client: Address | None) -> str:
 
 def limit_rate(event: RegistrationRequested) -> Response | None:
     # The buyer's address, and not the proxy's: uvicorn believes X-Forwarded-For from FORWARDED_ALLOW_IPS only.
-    if limiter.hit(per_network, network_of(event.request.client)):
+    # In this order: one network that is over its limit does not use up what there is for all.
+    if limiter.hit(per_network, network_of(event.request.client)) and limiter.hit(for_all):
         return None
     return PlainTextResponse("Too many tries. Please wait a minute and try again.", 429, {"Retry-After": "60"})
 

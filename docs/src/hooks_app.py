@@ -50,7 +50,7 @@ class TooManyTriesError(MarketplaceError):
 
 
 def network_of(client: Address | None) -> str:
-    # Whoever has one IPv6 address has the 2**64 of its /64 network, so these count as one.
+    # Anyone with one IPv6 address has the 2**64 of its /64 network, so these count as one.
     try:
         address = ip_address(client.host if client else "")
     except ValueError:  # a socket of this machine

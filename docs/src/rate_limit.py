@@ -16,7 +16,7 @@ for_all = parse("300/minute")  # for a flood from many networks: fewer calls tha
 
 
 def network_of(client: Address | None) -> str:
-    # Whoever has one IPv6 address has the 2**64 of its /64 network, so these count as one.
+    # Anyone with one IPv6 address has the 2**64 of its /64 network, so these count as one.
     try:
         address = ip_address(client.host if client else "")
     except ValueError:  # a socket of this machine
