@@ -5,6 +5,7 @@ from urllib.parse import urlsplit
 
 import httpx2
 import pytest
+from playwright.sync_api import Page, expect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -12,6 +13,8 @@ from example_app.app import create_app
 from example_app.cookies import PlainCookieNames
 from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import Browser
+from tests.example_app.steps import sign_up
+from tests.example_app.wiretap import Wiretap
 from tests.servers import serve
 
 MALLORY = {"company": "Mallory Ltd", "email": "mallory@evil.example", "password": "correct horse"}
@@ -59,6 +62,36 @@ def test_a_login_cookie_that_a_subdomain_has_planted_logs_nobody_in(
         assert dashboard_status(base_url, name + b"=" + login) == 303
         assert dashboard_status(base_url, b"a=b; " + name + b"=" + login + b"; c=d") == 303
         assert dashboard_status(base_url, b"__Host-session=" + login + b"; " + name + b"=junk") == 200
+
+
+def test_in_a_real_browser_no_page_of_a_subdomain_logs_a_buyer_in(monkeypatch: pytest.MonkeyPatch, page: Page) -> None:
+    monkeypatch.setenv("SESSION_HTTPS_ONLY", "true")
+    app = Wiretap(create_app())
+
+    async def plant(scope: Scope, receive: Receive, send: Send) -> None:
+        response = Response()
+        for name in (b"session", b"__Host-session", b"\xa0__Host-session", b"\x85__Host-session"):
+            cookie = name + b"=" + login.encode() + b"; Domain=acme.localhost; Path=/; Secure"
+            response.raw_headers.append((b"set-cookie", cookie))
+        await response(scope, receive, send)
+
+    with serve(app) as base_url, serve(plant, lifespan="off") as sister:
+        login = httpx2.post(f"{base_url}/signup", data=MALLORY).cookies["__Host-session"]
+        # Browsers look for these hosts on their own machine, and take Secure cookies from them without HTTPS.
+        app_url = base_url.replace("127.0.0.1", "acme.localhost")
+        sister_url = sister.replace("127.0.0.1", "blog.acme.localhost")
+        page.goto(sister_url)
+        page.goto(f"{app_url}/dashboard")
+        expect(page).to_have_url(f"{app_url}/login")
+        [asked] = app.requests("GET", "/dashboard")
+        sent = [cookie.partition("=")[0] for cookie in asked.headers["cookie"].split("; ")]
+        assert sent == ["session", "\xa0__Host-session", "\x85__Host-session"], "the browser keeps out only one of them"
+
+        page.goto(f"{app_url}/signup")
+        sign_up(page, "Initech", "bill@initech.example")
+        page.goto(sister_url)
+        page.goto(f"{app_url}/dashboard")
+        expect(page.locator("main")).to_contain_text("bill@initech.example")
 
 
 @pytest.mark.parametrize(
