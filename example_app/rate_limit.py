@@ -2,7 +2,7 @@ from ipaddress import IPv6Address, ip_address
 
 from limits import RateLimitItem, RateLimitItemPerMinute
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import Address
 
 
@@ -10,16 +10,16 @@ class RateLimit:
     """Counts the tries of each network, and those of all networks together."""
 
     def __init__(self, *, network_tries_per_minute: int, tries_per_minute: int) -> None:
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, one that they share
+        self.limiter = FixedWindowRateLimiter(MemoryStorage())  # of this process; for several, one that they share
         self._of_network = RateLimitItemPerMinute(network_tries_per_minute)
         self._of_all = RateLimitItemPerMinute(tries_per_minute)
 
     def exceeded(self, client: Address | None) -> RateLimitItem | None:
         """Count one try and return the limit that it exceeds, if any."""
         # In this order: a network that is over its limit does not use up the limit of all.
-        if not self._limiter.hit(self._of_network, network_of(client)):
+        if not self.limiter.hit(self._of_network, network_of(client)):
             return self._of_network
-        return None if self._limiter.hit(self._of_all) else self._of_all
+        return None if self.limiter.hit(self._of_all) else self._of_all
 
 
 def network_of(client: Address | None) -> str:

@@ -11,7 +11,7 @@ from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import Address
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -35,9 +35,9 @@ DATABASE = os.environ.get("DATABASE", "signups.db")
 with closing(sqlite3.connect(DATABASE)) as database:
     database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
 
-limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
+limiter = FixedWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
 per_network = parse("20/minute")
-for_all = parse("300/minute")  # for a flood from many networks: fewer calls than AWS allows your account
+for_all = parse("300/minute")  # for a flood from many networks
 
 
 def network_of(client: Address | None) -> str:

@@ -9,7 +9,7 @@ from ipaddress import IPv6Address, ip_address
 import httpx2
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 from starlette.applications import Starlette
 from starlette.background import BackgroundTask
 from starlette.concurrency import run_in_threadpool
@@ -33,7 +33,7 @@ CRM_URL = os.environ["CRM_URL"]  # takes a lead as JSON
 PAGER_URL = os.environ["PAGER_URL"]  # takes {"text": ...}, and wakes somebody
 
 logger = logging.getLogger(__name__)
-limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
+limiter = FixedWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
 per_network = parse("20/minute")
 per_alert = parse("1/hour")
 failures: Counter[str] = Counter()

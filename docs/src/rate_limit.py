@@ -3,16 +3,16 @@ from ipaddress import IPv6Address, ip_address
 from fastapi import FastAPI
 from limits import parse
 from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
+from limits.strategies import FixedWindowRateLimiter
 from starlette.datastructures import Address
 from starlette.responses import PlainTextResponse, Response
 
 from starlette_marketplace import MarketplaceMiddleware
 from starlette_marketplace.hooks import RegistrationRequested
 
-limiter = MovingWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
+limiter = FixedWindowRateLimiter(MemoryStorage())  # of this process; for several, a storage that they share
 per_network = parse("20/minute")
-for_all = parse("300/minute")  # for a flood from many networks: fewer calls than AWS allows your account
+for_all = parse("300/minute")  # for a flood from many networks
 
 
 def network_of(client: Address | None) -> str:

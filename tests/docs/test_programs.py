@@ -2,12 +2,14 @@ import json
 import logging
 import os
 import sys
+import time
 from datetime import datetime
 from pathlib import Path
 from types import ModuleType
 
 import httpx2
 import pytest
+from limits import parse
 from starlette.datastructures import Address
 from starlette.testclient import TestClient
 
@@ -105,8 +107,8 @@ def test_the_program_of_the_docs_for_logs_writes_json(
     tokens = [marketplace.issue_token(scenario) for scenario in ("new-product", "access-denied")]
     told = set_up_accounts("observability/json_logs", tmp_path, tokens)
     lines = [json.loads(line) for line in told.splitlines() if line.startswith("{")]
-    not_aws, begun, failed = [line for line in lines if line["logger"] == "starlette_marketplace"]
-    assert (not_aws["level"], not_aws["endpoint"]) == ("WARNING", os.environ["AWS_ENDPOINT_URL_MARKETPLACE_METERING"])
+    local, begun, failed = [line for line in lines if line["logger"] == "starlette_marketplace"]
+    assert (local["level"], local["endpoint"]) == ("WARNING", os.environ["AWS_ENDPOINT_URL_MARKETPLACE_METERING"])
     assert begun["event"] == "AWS Marketplace registration begun: account %s, product %s"
     assert begun["account"] == "*" * 8 + marketplace.buyer.account_id[-4:]
     assert begun["product_code"] == "acmeanalytics"
@@ -138,13 +140,17 @@ async def test_the_rate_limit_of_the_docs_refuses_without_asking_aws(
     assert len(marketplace.resolve_calls) == 20
 
 
-@pytest.mark.parametrize("name", ["rate_limit", "hooks_app", "going_live"])
-def test_the_rate_limits_of_the_docs_count_a_network_that_one_person_can_have(
-    environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
-) -> None:
-    for variable in ("CRM_URL", "PAGER_URL", "ALLOWED_HOSTS"):
+@pytest.fixture
+def limited(environment: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What the programs that limit the rate need."""
+    for variable in ("CRM_URL", "PAGER_URL"):
         monkeypatch.setenv(variable, "http://127.0.0.1:9")
+    monkeypatch.setenv("ALLOWED_HOSTS", "app.example")
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["rate_limit", "hooks_app", "going_live"])
+def test_the_rate_limits_of_the_docs_count_a_network_that_one_person_can_have(limited: None, name: str) -> None:
     network_of = program(name).network_of
 
     def counted_with(host: str) -> str:
@@ -158,21 +164,39 @@ def test_the_rate_limits_of_the_docs_count_a_network_that_one_person_can_have(
 
 
 @pytest.mark.anyio
+@pytest.mark.parametrize("name", ["rate_limit", "going_live"])
 async def test_a_network_over_its_limit_does_not_use_up_what_there_is_for_all(
-    environment: None, marketplace: LocalMarketplace
+    limited: None, marketplace: LocalMarketplace, name: str
 ) -> None:
-    app = program("rate_limit").app
+    module = program(name)
+    vars(module).update(per_network=parse("2/hour"), for_all=parse("6/hour"))
 
     async def post(host: str, number: int) -> int:
-        transport = httpx2.ASGITransport(app=app, client=(host, 1))
+        transport = httpx2.ASGITransport(app=module.app, client=(host, 1))
         async with httpx2.AsyncClient(transport=transport, base_url="https://app.example") as client:
             return (await client.post(LANDING, data=form(f"junk-{number}"))).status_code
 
-    flood = [await post(f"2001:db8::{number:x}", number) for number in range(330)]
-    others = [await post(f"192.0.2.{number}", number) for number in range(14) for _ in range(20)]
-    assert flood == [400] * 20 + [429] * 310
-    assert others == [400] * 280
-    assert [await post("198.51.100.1", number) for number in range(2)] == [429, 429], "300 in all"
+    flood = [await post(f"2001:db8::{number:x}", number) for number in range(9)]
+    others = [await post(f"192.0.2.{number}", number) for number in range(2) for _ in range(2)]
+    assert flood == [400] * 2 + [429] * 7
+    assert others == [400] * 4
+    assert [await post("198.51.100.1", number) for number in range(2)] == [429, 429], "6 in all"
+
+
+@pytest.mark.parametrize("name", ["rate_limit", "hooks_app", "going_live"])
+def test_the_rate_limits_of_the_docs_forget_networks_whose_time_is_over(
+    limited: None, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    module = program(name)
+    storage = module.limiter.storage
+    for number in range(100):
+        module.limiter.hit(module.per_network, f"192.0.2.{number}")
+    storage.timer.join()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    module.limiter.hit(module.per_network, "198.51.100.1")
+    storage.timer.join()
+    assert max(len(storage.storage), len(storage.events)) == 1
 
 
 def test_the_program_with_a_redis_client_of_its_own_shares_by_it(

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,10 +7,13 @@ from contextlib import contextmanager
 
 import httpx2
 import pytest
+from limits.storage import MemoryStorage
 from pwdlib import PasswordHash
 from pwdlib.hashers.argon2 import Argon2Hasher
+from starlette.datastructures import Address
 
 from example_app.app import create_app
+from example_app.rate_limit import RateLimit
 from tests.servers import serve
 
 LOGIN = {"email": "hank@globex.example", "password": "a wrong one"}
@@ -78,6 +82,20 @@ def test_forms_that_another_site_makes_a_visitor_send_do_not_count(send: Send) -
     foreign = [send("/login", "192.0.2.1", **{"Sec-Fetch-Site": "cross-site"}).status_code for _ in range(3)]
     assert foreign == [403] * 3
     assert statuses(send, ["192.0.2.1"] * 3) == [400, 400, 429]
+
+
+def test_networks_whose_minute_is_over_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = RateLimit(network_tries_per_minute=20, tries_per_minute=300)
+    storage = limit.limiter.storage
+    assert isinstance(storage, MemoryStorage)
+    for number in range(100):
+        limit.exceeded(Address(f"192.0.2.{number}", 1))
+    storage.timer.join()
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 61)
+    limit.exceeded(Address("198.51.100.1", 1))
+    storage.timer.join()
+    assert max(len(storage.storage), len(storage.events)) == 2, "the network and all together"
 
 
 class CountingHasher(Argon2Hasher):
