@@ -41,6 +41,7 @@ def decline(page: Page) -> None:
 def expect_question(page: Page, app_url: str, company: str) -> None:
     expect(page).to_have_url(f"{app_url}/link")
     expect(page.get_by_role("heading", level=1)).to_have_text(f"Link this AWS account to {company}?")
+    expect(page.get_by_role("region", name="You are logged in as")).to_contain_text(f"Workspace: {company}")
 
 
 def masked(marketplace: LocalMarketplace) -> str:
