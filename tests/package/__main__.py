@@ -36,6 +36,8 @@ NOT_CORE = {
 }
 # The first FastAPI that allows Starlette 1.0.
 OLDEST_FASTAPI = "fastapi==0.133.0"
+# The plugin of AnyIO 4.14 for pytest warns under the next one, and warnings are errors.
+OLDEST_PYTEST = "pytest<9.2"
 # pip's name for where packages come from, and uv's, which does not read pip's configuration.
 PIP_AND_UV = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
 
@@ -82,7 +84,7 @@ def oldest(wheel: Path, sdist: Path, folder: Path) -> str:
     # boto3 allows every later botocore of its series, and the model of the metering service is botocore's.
     constraints.write_text("\n".join([*lowest, boto3.replace("boto3", "botocore")]))
     python = environment(
-        folder / "oldest", f"{wheel}[{EXTRAS}]", *TEST_TOOLS, OLDEST_FASTAPI, "--constraint", constraints
+        folder / "oldest", f"{wheel}[{EXTRAS}]", *TEST_TOOLS, OLDEST_FASTAPI, OLDEST_PYTEST, "--constraint", constraints
     )
     found = run(python, "-I", "-W", "error", ROOT / "tests/package/floor.py", cwd=folder)
     # From here on it knows what AWS answers today, which the tests compare. The old file is uv's cache as well.
