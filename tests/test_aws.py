@@ -1,14 +1,19 @@
 """Looking up AWS credentials, and whose fault it is when a call does not come about."""
 
+import functools
 import json
+import logging
 import os
 import select
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import botocore.client
@@ -16,7 +21,10 @@ import botocore.endpoint
 import botocore.parsers
 import pytest
 from botocore.credentials import RefreshableCredentials
+from botocore.exceptions import ClientError
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse
+from starlette.types import Receive, Scope, Send
 
 from starlette_marketplace import (
     AwsUnavailableError,
@@ -32,6 +40,7 @@ from tests.fakes import FakeTimer
 from tests.servers import over_tls, serve
 from tests.test_resolver import (
     CUSTOMER,
+    IDENTITY,
     ROLE,
     TOKEN,
     FakeAws,
@@ -41,6 +50,7 @@ from tests.test_resolver import (
     error_of,
     failure,
     resolver_of,
+    sts_failure,
 )
 
 __all__ = ["environment"]
@@ -124,15 +134,20 @@ def process_of(text: str) -> Callable[[pytest.MonkeyPatch, Path], None]:
 
 def mfa(environment: pytest.MonkeyPatch, folder: Path) -> None:
     without_keys(environment)
-    environment.setattr("getpass.getpass", end_of_input)
+    environment.setattr(os, "open", open_no_terminal)
     (folder / "config").write_text(
         f"[default]\nrole_arn = {ROLE}\nsource_profile = base\nmfa_serial = arn:aws:iam::123456789012:mfa/me\n"
         "[profile base]\naws_access_key_id = OWNKEY\naws_secret_access_key = secret\n"
     )
 
 
-def end_of_input(_: str) -> str:
-    raise EOFError
+open_file = os.open
+
+
+def open_no_terminal(path: Any, *args: Any, **kwargs: Any) -> int:
+    if path == "/dev/tty":
+        raise OSError("this test has no terminal")
+    return open_file(path, *args, **kwargs)
 
 
 def sso(environment: pytest.MonkeyPatch, folder: Path) -> None:
@@ -387,6 +402,68 @@ def test_a_look_up_that_hangs_is_waited_for_a_while_and_used_when_it_ends_after_
     assert len(aws.calls) == 1
 
 
+def test_buyers_who_come_while_one_looks_again_are_told_the_last_failure_at_once(
+    process: Process, aws: FakeAws
+) -> None:
+    timer = FakeTimer()
+    with serve(aws, lifespan="off") as url, ThreadPoolExecutor(1) as threads:
+        resolver = resolver_of(url, timer=timer, deadline=80)
+        process.answers("no JSON")
+        error_of(resolver)
+        process.wait()
+        timer.now += 10
+        again = threads.submit(resolver.resolve, TOKEN)
+        process.wait()
+        assert "JSONDecodeError" in str(error_of(resolver))
+        assert not again.done()
+        process.answers()
+        assert again.result() == CUSTOMER
+        assert process.is_idle()
+
+
+def test_a_look_up_that_has_hung_for_long_keeps_no_thread_waiting(process: Process, aws: FakeAws) -> None:
+    timer = FakeTimer()
+    with serve(aws, lifespan="off") as url, ThreadPoolExecutor(1) as threads:
+        resolver = resolver_of(url, timer=timer, deadline=80)
+        first = threads.submit(resolver.resolve, TOKEN)
+        process.wait()
+        timer.now += 60
+        errors = [error_of(resolver) for _ in range(50)]
+        assert not first.done()
+        assert process.is_idle()
+        process.answers()
+        assert first.result() == CUSTOMER
+
+    assert {str(error) for error in errors} == {
+        "The look-up of AWS credentials has taken more than 60 s. Check credential_process, the instance metadata "
+        "service, role_arn and the network."
+    }
+
+
+def test_a_role_that_could_not_be_assumed_is_not_asked_for_again_for_a_moment(
+    environment: pytest.MonkeyPatch, aws: FakeAws
+) -> None:
+    sts, timer = FakeAws(sts_failure("AccessDenied")), FakeTimer()
+    with serve(aws, lifespan="off") as url, serve(sts, lifespan="off") as sts_url:
+        environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)
+        resolver = resolver_of(url, timer=timer, role_arn=ROLE)
+        errors = [error_of(resolver) for _ in range(5)]
+        assert len(sts.calls) == 1
+        timer.now += 10
+        errors.append(error_of(resolver))
+
+    assert len(sts.calls) == 2
+    assert {type(error.__cause__) for error in errors} == {ClientError}
+    assert len({id(error) for error in errors}) == 6, "one that many raise would gather their tracebacks"
+
+
+def test_what_aws_answered_to_one_call_is_not_kept() -> None:
+    with serve(FakeAws(failure("ThrottlingException"), answer()), lifespan="off") as url:
+        resolver = resolver_of(url, timer=FakeTimer())
+        error_of(resolver)
+        assert resolver.resolve(TOKEN) == CUSTOMER
+
+
 def in_minutes(minutes: int) -> str:
     return json.dumps(KEYS | {"Expiration": (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()})
 
@@ -443,6 +520,150 @@ def test_where_no_thread_can_be_started_nothing_is_looked_up_and_the_next_buyer_
         assert resolver.resolve(TOKEN) == CUSTOMER
 
 
+def test_nobody_waits_for_a_refresh_while_the_credentials_are_good(process: Process, aws: FakeAws) -> None:
+    timer = FakeTimer()
+    with serve(aws, lifespan="off") as url, ThreadPoolExecutor(1) as threads:
+        resolver = resolver_of(url, timer=timer, deadline=80)
+        for _ in range(2):  # botocore refreshes at once what is good for some minutes only.
+            process.answers(in_minutes(5))
+        resolver.connect()
+        process.wait()
+        process.wait()
+        timer.now += 10
+        refreshing = threads.submit(resolver.resolve, TOKEN)
+        process.wait()
+        assert resolver.resolve(TOKEN) == CUSTOMER
+        assert not refreshing.done()
+        process.answers(in_minutes(60).replace("ASIAPROCESS", "ASIANEW"))
+        assert refreshing.result() == CUSTOMER
+
+    assert [call.credential[0] for call in aws.calls] == ["ASIAPROCESS", "ASIANEW"]
+
+
+class WhoIsAbove(logging.Handler):
+    """What an error tracker takes of each record: the local variables of the frames that led to it."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.DEBUG)
+        self.frames: dict[str, str] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        frame: FrameType | None = sys._getframe(1)
+        shown = ""
+        while frame is not None:
+            shown += repr(frame.f_locals)
+            frame = frame.f_back
+        self.frames[f"{record.name}: {record.msg}"] = shown
+
+
+def test_nothing_is_logged_about_a_look_up_below_a_frame_that_holds_the_token(process: Process, aws: FakeAws) -> None:
+    """Neither by this package nor by botocore, when nothing has called `connect` before."""
+    timer, handler = FakeTimer(), WhoIsAbove()
+    # botocore says more at DEBUG, where it logs the token itself.
+    loggers = [logging.getLogger("starlette_marketplace"), logging.getLogger("botocore.credentials")]
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        with serve(aws, lifespan="off") as url:
+            resolver = resolver_of(url, timer=timer)
+            for _ in range(2):
+                process.answers(in_minutes(5))
+            assert resolver.resolve(TOKEN) == CUSTOMER
+            timer.now += 10
+            process.answers("no JSON")
+            assert resolver.resolve(TOKEN) == CUSTOMER
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+
+    assert {name.partition(":")[0] for name in handler.frames} == {"starlette_marketplace", "botocore.credentials"}
+    for shown in handler.frames.values():
+        assert TOKEN not in shown
+
+
+# Forks
+
+
+class Echo(FakeAws):
+    """AWS that takes the token for the number of the buyer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.peers: set[object] = set()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope, receive)
+        number = int(json.loads(await request.body())["RegistrationToken"].removeprefix("buyer-"))
+        self.peers.add(request.client)
+        await answer(IDENTITY | {"CustomerAWSAccountId": f"{number:012}"})(scope, receive, send)
+
+
+def in_a_child(work: Callable[[], object]) -> Callable[[], Any]:
+    """Fork and do `work` there. Gives a function that waits for what it gave."""
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            os.write(writing, json.dumps(work()).encode())
+        except BaseException as exc:  # noqa: BLE001 - nothing of pytest may go on in the child.
+            os.write(writing, json.dumps(repr(exc)).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+
+    def result() -> Any:
+        said = b""
+        while select.select([reading], [], [], 60)[0] and (piece := os.read(reading, 65_536)):
+            said += piece
+        os.close(reading)
+        os.kill(child, signal.SIGKILL)  # If it has not ended by itself by now, it never will.
+        os.waitpid(child, 0)
+        return json.loads(said)
+
+    return result
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@pytest.mark.parametrize("tls", [False, True])
+def test_children_that_are_forked_have_connections_of_their_own(
+    environment: pytest.MonkeyPatch, tmp_path: Path, tls: bool
+) -> None:
+    aws = Echo()
+    with over_tls(aws, tmp_path) if tls else serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url)
+
+        def resolve(begin: int) -> list[str]:
+            return [resolver.resolve(f"buyer-{begin + n}").aws_account_id for n in range(20)]
+
+        resolve(0)
+        assert len(aws.peers) == 1, "a connection is kept"
+        results = [in_a_child(functools.partial(resolve, begin)) for begin in (100, 200)]
+        assert [result() for result in results] == [[f"{begin + n:012}" for n in range(20)] for begin in (100, 200)]
+        resolve(300)
+        # Over TLS, asyncio waits for the client to say good-bye, and leaves the connection open at the server's end.
+        resolver._connection.client().metering.close()
+
+    assert len(aws.peers) == 3
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_child_that_is_forked_during_a_look_up_looks_by_itself(process: Process, aws: FakeAws) -> None:
+    with serve(aws, lifespan="off") as url, ThreadPoolExecutor(1) as threads:
+        resolver = resolver_of(url, deadline=80)
+        parents = threads.submit(resolver.resolve, TOKEN)
+        process.wait()
+
+        def resolve() -> str:
+            os.environ |= {"AWS_ACCESS_KEY_ID": "CHILDKEY", "AWS_SECRET_ACCESS_KEY": "secret"}
+            return resolver.resolve(TOKEN).aws_account_id
+
+        assert in_a_child(resolve)() == CUSTOMER.aws_account_id
+        process.answers()
+        assert parents.result() == CUSTOMER
+
+    assert [call.credential[0] for call in aws.calls] == ["CHILDKEY", "ASIAPROCESS"]
+
+
 # Where identities come from
 
 
@@ -483,3 +704,15 @@ def test_an_endpoint_that_only_a_configuration_file_names_is_refused(
     environment.delenv("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
     environment.setenv("AWS_ENDPOINT_URL_MARKETPLACE_METERING", "http://127.0.0.1:9")
     resolver_of(None).connect()
+
+
+def test_a_configuration_file_that_ignores_the_endpoint_of_the_environment_is_refused(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The keys would be those of the endpoint, and the identities those of AWS."""
+    (tmp_path / "config").write_text("[default]\nignore_configured_endpoint_urls = true\n")
+    environment.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    with pytest.raises(SettingsError, match="An AWS configuration file decides that https://metering"):
+        resolver_of(None).connect()
+
+    resolver_of("http://127.0.0.1:9").connect()

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from starlette_marketplace import MarketplaceSettings, SettingsError
+from starlette_marketplace import MarketplaceCustomer, MarketplaceSettings, SettingsError
+from starlette_marketplace.settings import is_identified
 
 KEY = "k3y-0123456789abcdef0123456789ab"
 OLD_KEY = "0ld-0123456789abcdef0123456789ab"
@@ -94,7 +95,27 @@ def test_a_secret_key_and_product_codes_are_enough() -> None:
         ("role_arn", "arn:aws:iam::12345:role/resolver", "role_arn must look like"),
         ("role_arn", "arn:aws:iam::123456789012:user/resolver", "role_arn must look like"),
         ("role_arn", "arn:aws:iam::123456789012:role/", "role_arn must look like"),
+        *[
+            ("role_arn", text, "role_arn must look like")
+            for text in (f"{ROLE} ", f" {ROLE}", f"{ROLE}\n", ROLE.replace("resolver", "re solver"), f"{ROLE}\u200b")
+        ],
         ("role_external_id", "shared", "role_external_id needs role_arn"),
+        *[
+            ("region_name", text, "region_name must be the name of a region")
+            for text in (
+                "us east 1",
+                " us-east-1",
+                "us-east-1 ",
+                "us-east-1\n",
+                "us-\teast-1",
+                "us-east-1\xa0",
+                "us-\x00",
+            )
+        ],
+        ("legacy_product_codes", None, "legacy_product_codes must be a list of strings"),
+        ("legacy_product_codes", ("acme", ""), "legacy_product_codes must list product codes"),
+        ("legacy_product_codes", "acme legacy", "legacy_product_codes must list"),
+        ("legacy_product_codes", "acme,none", "legacy_product_codes must list"),
         ("seller_account_id", 123456789012, "seller_account_id must be a string or None"),
         ("seller_account_id", "12345678901", "seller_account_id must be the 12 digits of an AWS account id, in quotes"),
         ("seller_account_id", "1234-5678-9012", "seller_account_id must be the 12 digits"),
@@ -179,6 +200,66 @@ def test_an_external_id_goes_with_a_role() -> None:
     assert make(role_arn=ROLE, role_external_id="shared").role_external_id == "shared"
 
 
+@pytest.mark.parametrize("text", ["", " shared", "shared ", "sha red", "shared\n", "sh\u200bared"])
+def test_an_external_id_has_no_white_space(text: str) -> None:
+    with pytest.raises(SettingsError, match="role_external_id must be the external id in the role's trust policy"):
+        make(role_arn=ROLE, role_external_id=text)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        ("*", ("*",)),
+        ("none", ()),
+        (" none ", ()),
+        ("", ()),
+        ((), ()),
+        ("acme, old", ("acme", "old")),
+        (["old"], ("old",)),
+    ],
+)
+def test_legacy_products_are_all_some_or_none(value: object, kept: tuple[str, ...]) -> None:
+    assert make().legacy_product_codes == ("*",)
+    settings = make(legacy_product_codes=value)
+    assert settings.legacy_product_codes == kept
+
+    def is_enough(product_code: str, **identity: str) -> bool:
+        customer = MarketplaceCustomer(aws_account_id="123456789012", product_code=product_code, **identity)
+        return is_identified(settings, customer)
+
+    assert is_enough("acme", customer_identifier="c-1") == bool({"*", "acme"} & set(kept))
+    assert is_enough("acme", customer_identifier="c-1", license_arn="arn:aws:license-manager::1:license:l-1")
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "demo-only-marketplace-secret-never-use-it-elsewhere",
+        "not a secret: only tests sign by it",
+        "09d25e094faa6ca2556c818166b7a9563b93f7099f6f0f4caa6cf63b88e8d3e7",
+    ],
+)
+def test_a_key_that_is_published_signs_nothing_that_matters(key: str) -> None:
+    for changes in ({"secret_key": key}, {"secret_key_fallbacks": (OLD_KEY, key)}):
+        with pytest.raises(SettingsError, match="must not be keys that are published in examples") as caught:
+            make(**changes)
+        assert key not in str(caught.value)
+        assert make(**changes, https_only=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("SECRET_KEY", "k" * 32), ("SECRET_KEY_FALLBACKS", f"{OLD_KEY}, {'0' * 40}")]
+)
+def test_a_key_of_one_character_does_not_come_from_the_environment(name: str, text: str) -> None:
+    environ = ENVIRONMENT | {f"MARKETPLACE_{name}": text}
+    with pytest.raises(SettingsError, match=r"must not repeat one character: .*the names begin with MARKETPLACE_\)$"):
+        MarketplaceSettings.from_env(environ)
+
+    assert MarketplaceSettings.from_env(environ, https_only=False)
+    assert MarketplaceSettings.from_env(environ, **{name.lower(): OLD_KEY})
+    assert MarketplaceSettings.from_env(ENVIRONMENT, **{name.lower(): text}), "in code, tests write such keys"
+
+
 def test_settings_are_given_by_name() -> None:
     values: Any = (KEY, OLD_KEY, "acme")
 
@@ -210,6 +291,9 @@ def test_settings_do_not_change() -> None:
         ("secret_key", OLD_KEY, OLD_KEY),
         ("secret_key_fallbacks", f"{OLD_KEY},{KEY}", (OLD_KEY, KEY)),
         ("product_codes", "acme, legacy", ("acme", "legacy")),
+        ("legacy_product_codes", "acme, old", ("acme", "old")),
+        ("legacy_product_codes", "none", ()),
+        ("legacy_product_codes", "", ("*",)),
         ("signup_url", "/join", "/join"),
         ("support_url", "mailto:help@seller.example", "mailto:help@seller.example"),
         ("region_name", "eu-west-1", "eu-west-1"),
