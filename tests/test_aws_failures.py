@@ -185,6 +185,7 @@ async def test_the_deadline_comes_first_when_timeouts_are_longer(
     async with browser(host(settings=patient)) as buyer:
         # Making the client takes longer than the deadline on a machine that is busy.
         assert await status_in_the_end(buyer, earlier) == 303
+        caplog.clear()
         to_aws.suffer(fault)
         page, as_json = await post_both(buyer, token)
         Expected(503, "DEADLINE_EXCEEDED", "AWS gave no answer within 0.5 s").check(page, as_json, caplog, token)

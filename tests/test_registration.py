@@ -18,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive
 
 from starlette_marketplace import MarketplaceSettings, ThrottledError
 from starlette_marketplace.local import LocalMarketplace
-from tests.fakes import CUSTOMER, FakeResolver
+from tests.fakes import CUSTOMER, FakeResolver, said
 from tests.hosts import HOSTS, LANDING, Host, browser, fastapi_middleware, form, status_in_the_end
 from tests.servers import serve
 from tests.sockets import connect, post_of
@@ -332,7 +332,7 @@ async def test_a_post_without_one_proper_token_is_refused_and_aws_is_not_asked(
         response = await buyer.post(LANDING, content=body, headers=headers)
         assert response.status_code == 400
         assert "Manage subscriptions" in page_of(response)
-        assert f"({code}, reference {reference_of(response)})" in caplog.records[-1].getMessage()
+        assert f"({code}, reference {reference_of(response)})" in said(caplog)[-1].getMessage()
         response = await buyer.post(LANDING, content=body, headers=headers | {"Accept": "application/json"})
         assert response.json()["error"]["code"] == code
     assert not resolver.calls
@@ -383,8 +383,8 @@ async def test_a_refused_token_gets_a_page_on_how_to_get_a_fresh_link(
             assert "Set up your account" in page
             assert "subscribe again" not in page
             assert token not in page
-            assert reference_of(response) in caplog.records[-1].getMessage()
-            assert caplog.records[-1].levelno == logging.WARNING
+            assert reference_of(response) in said(caplog)[-1].getMessage()
+            assert said(caplog)[-1].levelno == logging.WARNING
             assert "form-action 'none'" in response.headers["content-security-policy"]
     assert len(marketplace.resolve_calls) == 1, "a reload costs no call"
 
@@ -397,7 +397,7 @@ async def test_another_sellers_product_is_refused_and_the_log_says_which_code_ca
     assert response.status_code == 403
     assert "another product" in page_of(response)
     assert "someoneelse" not in response.text
-    [record] = caplog.records
+    [record] = said(caplog)
     assert record.levelno == logging.WARNING
     assert "product code someoneelse, which product_codes does not list" in record.getMessage()
     assert reference_of(response) in record.getMessage()
@@ -439,9 +439,9 @@ async def test_a_throttled_call_offers_to_try_again(
         response = await buyer.post(LANDING, data=form(token))
         assert (await try_again(buyer, response, token)).status_code == 503
     assert len(marketplace.resolve_calls) == 2, "our own failures are not kept"
-    assert caplog.records[0].levelno == logging.WARNING
-    assert "ThrottlingException" in caplog.records[0].getMessage()
-    assert reference_of(response) in caplog.records[0].getMessage()
+    assert said(caplog)[0].levelno == logging.WARNING
+    assert "ThrottlingException" in said(caplog)[0].getMessage()
+    assert reference_of(response) in said(caplog)[0].getMessage()
 
 
 async def test_trying_again_loses_nothing_of_the_form(host: Host, settings: MarketplaceSettings) -> None:
@@ -523,10 +523,10 @@ async def test_our_own_expired_credentials_are_the_sellers_problem_and_not_the_b
     page = page_of(response)
     assert "expired" not in page
     assert "problem on our side" in page
-    [record] = caplog.records
+    [record] = said(caplog)
     assert record.levelno == logging.ERROR
-    assert "AWS refused our credentials" in record.getMessage()
-    assert "renew or correct them" in record.getMessage()
+    assert "AWS rejected our credentials" in record.getMessage()
+    assert "Renew them, and check this machine's clock" in record.getMessage()
     assert reference_of(response) in record.getMessage()
 
 
@@ -555,7 +555,7 @@ async def test_a_successful_registration_is_logged_with_the_account_masked(
     token = marketplace.issue_token("new-product")
     async with browser(host(settings=settings)) as buyer:
         await buyer.post(LANDING, data=form(token))
-    records = [record for record in caplog.records if record.name == "starlette_marketplace"]
+    records = [record for record in said(caplog) if record.name == "starlette_marketplace"]
     [record] = records
     assert f"********{marketplace.buyer.account_id[-4:]}, product acmeanalytics" in record.getMessage()
     assert "registration begun" in record.getMessage()

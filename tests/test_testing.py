@@ -40,7 +40,7 @@ from tests.fakes import CUSTOMER
 from tests.hosts import LANDING, browser, described, fastapi_middleware, form
 from tests.servers import serve
 
-SETTINGS = MarketplaceSettings(secret_key="k" * 32, product_codes="acmeanalytics")
+SETTINGS = MarketplaceSettings(secret_key="0123456789abcdef" * 2, product_codes="acmeanalytics")
 
 
 def test_a_fake_resolver_answers_what_it_was_given() -> None:
@@ -313,7 +313,7 @@ def test_a_profile_in_code_leads_to_nobodys_credentials_either(
 
 def test_what_a_host_sets_of_the_marketplace_stays(served_marketplace: RunningMarketplace) -> None:
     theirs = {
-        "MARKETPLACE_SECRET_KEY": "h" * 32,
+        "MARKETPLACE_SECRET_KEY": "fedcba9876543210" * 2,
         "MARKETPLACE_PRODUCT_CODES": "mine",
         "MARKETPLACE_HTTPS_ONLY": "true",
         "MARKETPLACE_MAX_ATTEMPTS": "2",
