@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
 
 import anyio
 import anyio.lowlevel
-from starlette.exceptions import HTTPException
-from starlette.formparsers import MultiPartException
+from starlette.datastructures import Headers
+from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
 from .errors import (
@@ -26,7 +27,7 @@ from .errors import (
 )
 
 if TYPE_CHECKING:
-    from starlette.types import Message
+    pass
 
 _PREFIX = "x-amzn-marketplace-"
 _TOKEN_FIELD = _PREFIX + "token"
@@ -128,21 +129,24 @@ async def _parse_urlencoded(_: Request, body: bytes) -> list[tuple[str, str]]:
 
 
 async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
-    async def receive() -> Message:
-        return {"type": "http.request", "body": body, "more_body": False}
-
     # The parser gets a boundary and nothing else of the header: Python keeps every name of a charset that it has not
     # found, and some parsers take quadratic time for long parameters.
     boundary = _BOUNDARY.search(request.headers["content-type"])
     if boundary is None:
         raise MalformedRequestError("the multipart body has no boundary, or one that RFC 2046 does not allow")
-    content_type = f'multipart/form-data; boundary="{boundary[1] or boundary[2]}"'.encode()
-    bounded = Request({**request.scope, "headers": [(b"content-type", content_type)]}, receive)
+    headers = Headers({"Content-Type": f'multipart/form-data; boundary="{boundary[1] or boundary[2]}"'})
     try:
-        async with bounded.form(max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1) as form:
-            return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
-    except (HTTPException, MultiPartException, ValueError):
+        # Not request.form(), whose generator is left open by a body that cannot be parsed; trio warns of that.
+        async with aclosing(_in_one_piece(body)) as stream:
+            parser = MultiPartParser(headers, stream, max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1)
+            form = await parser.parse()
+    except (MultiPartException, ValueError):
         raise MalformedRequestError("the multipart body cannot be parsed") from None
+    return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+
+
+async def _in_one_piece(body: bytes) -> AsyncGenerator[bytes, None]:
+    yield body
 
 
 async def _parse_json(_: Request, body: bytes) -> list[tuple[str, str]]:
