@@ -81,7 +81,12 @@ class Connection:
                 return client
             begins = self._look_up is None and self._timer() >= self._next_look_up
             if begins:
-                self._begin_look_up()
+                try:
+                    self._begin_look_up()
+                except errors.OverloadedError:
+                    if client is None:
+                        raise
+                    return client
             elif client is not None:
                 return client
             elif self._failure is not None:
@@ -124,7 +129,7 @@ class Connection:
                 client = self._make_client()
             else:
                 client.refresh()
-        except Exception as exc:  # noqa: BLE001 - raised to those who ask for the client.
+        except BaseException as exc:  # noqa: BLE001 - raised to those who ask for the client.
             # Without the traceback, which leads to credentials.
             failure = _copy(exc if isinstance(exc, errors.MarketplaceError) else setup_error_of(exc))
         with self._lock:
@@ -150,8 +155,10 @@ class Connection:
         signing.register_component("data_loader", self._models)
         maker = boto3.Session(botocore_session=signing)
         metering = maker.client("meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url)
-        _check_endpoint(metering.meta.endpoint_url, settings)
-        _warn(metering, session, region)
+        is_botocores_own = settings.endpoint_url is None and not _names_endpoint(session)
+        if not is_botocores_own or identity_source(settings) != "aws":
+            _check_endpoint(metering.meta.endpoint_url, settings)
+        _warn(metering, session, region, is_asking_aws=is_botocores_own or is_aws(metering.meta.endpoint_url))
         return Client(metering, source, held)
 
 
@@ -352,11 +359,21 @@ def _check_endpoint(endpoint_url: str, settings: MarketplaceSettings) -> None:
         )
 
 
-def _warn(metering: Any, session: Session, region: str) -> None:
+def _names_endpoint(session: Session) -> bool:
+    """Whether the environment or a configuration file names an endpoint, as botocore reads them."""
+    from botocore.configprovider import ConfiguredEndpointProvider
+
+    if session.get_config_variable("ignore_configured_endpoint_urls"):
+        return False
+    named = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "meteringmarketplace")
+    return named.provide() is not None
+
+
+def _warn(metering: Any, session: Session, region: str, *, is_asking_aws: bool) -> None:
     """Log what the client cannot do well."""
     import botocore
 
-    if is_aws(metering.meta.endpoint_url) and not has_metering(session, region):
+    if is_asking_aws and not has_metering(session, region):
         logger.warning(
             "AWS Marketplace Metering is not known to be in the region %s: set region_name",
             region,

@@ -69,7 +69,7 @@ _UNTRUSTED = re.compile(r"CERTIFICATE_VERIFY_FAILED|NO_CERTIFICATE|\[Errno 2\]")
 _READERS = frozenset({"botocore", "dateutil", "urllib3"})
 
 
-def setup_error_of(exc: Exception) -> errors.MarketplaceError:
+def setup_error_of(exc: BaseException) -> errors.MarketplaceError:
     """What it means that no session or no client could be made: nothing was sent."""
     return _error_of(exc, lambda unknown: _unusable_configuration(type(unknown).__name__))
 
@@ -91,12 +91,12 @@ def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceErr
         name = type(unknown).__name__
         if is_answered and _raised_in(unknown) in _READERS:
             return errors.AwsUnavailableError(
-                f"The answer from AWS cannot be read ({name}). Try again in a moment; if it stays, check endpoint_url "
-                "and the proxies on the way, or upgrade boto3."
+                f"The answer from AWS cannot be read ({name}). Try again in a moment; if the problem persists, check "
+                "endpoint_url and the proxies on the way, or upgrade boto3."
             )
         return errors.ConfigurationError(
-            f"The call to AWS failed on this machine ({name}). Check the AWS configuration, and whatever patches "
-            "botocore, such as tracing."
+            f"The call to AWS failed on this machine ({name}). Check the AWS configuration, and any library that "
+            "patches botocore, such as tracing."
         )
 
     return _error_of(exc, failed_call)
@@ -126,7 +126,7 @@ def request_id_in(response: Mapping[str, Any]) -> str:
 
 
 def _error_of(
-    exc: Exception, error_of_unknown: Callable[[BaseException], errors.MarketplaceError]
+    exc: BaseException, error_of_unknown: Callable[[BaseException], errors.MarketplaceError]
 ) -> errors.MarketplaceError:
     for each in (chain := list(_chain(exc))):
         error = _known_error(each)
@@ -215,8 +215,8 @@ def _unusable_configuration(name: str) -> errors.MarketplaceError:
 
 def _unreached(name: str) -> errors.MarketplaceError:
     return errors.AwsUnavailableError(
-        f"AWS was not reached ({name}). Try again in a moment; if it stays, check the network, region_name and "
-        "endpoint_url."
+        f"AWS was not reached ({name}). Try again in a moment; if the problem persists, check the network, "
+        "region_name and endpoint_url."
     )
 
 
@@ -267,8 +267,8 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
             f"Something else answered in place of AWS ({answer}). Check endpoint_url and the proxies on the way."
         )
     return errors.AwsUnavailableError(
-        f"AWS failed ({answer}). Try again in a moment; if it stays, see the AWS Health Dashboard, or give AWS Support "
-        "the request id."
+        f"AWS failed ({answer}). Try again in a moment; if the problem persists, see the AWS Health "
+        "Dashboard, or give AWS Support the request id."
     )
 
 

@@ -6,9 +6,11 @@ Parsers' errors are not chained: they hold the body, and with it the token.
 from __future__ import annotations
 
 import json
+import logging
 import re
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import parse_qsl
@@ -28,6 +30,8 @@ from .errors import (
 
 if TYPE_CHECKING:
     pass
+
+_is_parsing: ContextVar[bool] = ContextVar("starlette_marketplace.is_parsing", default=False)
 
 _PREFIX = "x-amzn-marketplace-"
 _TOKEN_FIELD = _PREFIX + "token"
@@ -135,6 +139,9 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
     if boundary is None:
         raise MalformedRequestError("the multipart body has no boundary, or one that RFC 2046 does not allow")
     headers = Headers({"Content-Type": f'multipart/form-data; boundary="{boundary[1] or boundary[2]}"'})
+    # The parser logs what it does not understand, from frames that hold the body.
+    logging.getLogger("python_multipart.multipart").addFilter(_is_not_ours)
+    parsing = _is_parsing.set(True)
     try:
         # Not request.form(), whose generator is left open by a body that cannot be parsed; trio warns of that.
         async with aclosing(_in_one_piece(body)) as stream:
@@ -142,7 +149,13 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
             form = await parser.parse()
     except (MultiPartException, ValueError):
         raise MalformedRequestError("the multipart body cannot be parsed") from None
+    finally:
+        _is_parsing.reset(parsing)
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
+
+
+def _is_not_ours(_: logging.LogRecord) -> bool:
+    return not _is_parsing.get()
 
 
 async def _in_one_piece(body: bytes) -> AsyncGenerator[bytes, None]:

@@ -157,10 +157,10 @@ def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
         # What botocore makes of a body that is empty, cut off, or no JSON: it checks neither length nor content type.
         raise errors.AwsUnavailableError(
             f"The answer from AWS is empty (AWS request id {request_id}): it was cut off, or did not come from AWS. "
-            "Try again in a moment; if it stays, check endpoint_url and the proxies on the way."
+            "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way."
         )
     raise errors.IncompleteAnswerError(
         f"AWS accepted the token, but its answer cannot be used (AWS request id {request_id}): {reason}. This happens "
-        "with new subscriptions, so try again in a moment; if it stays, check endpoint_url, or give AWS Support the "
-        "request id."
+        "with new subscriptions, so try again in a moment; if the problem persists, check endpoint_url, or "
+        "give AWS Support the request id."
     )

@@ -22,6 +22,7 @@ from .customer import MarketplaceCustomer
 from .errors import ExpiredTokenError, InvalidTokenError, TokenError
 from .keys import Keys
 from .resolver import HiddenToken
+from .settings import is_identified
 from .telemetry import Telemetry
 from .threads import call_after_fork
 
@@ -111,6 +112,7 @@ class SharedResolver:
         self._resolver = resolver
         self._cache = cache
         self._telemetry = Telemetry() if telemetry is None else telemetry
+        self._settings = settings
         self._token_keys = Keys(settings, "token")
         self._value_keys = Keys(settings, "resolution")
         self._ttl = settings.cache_ttl
@@ -176,7 +178,10 @@ class SharedResolver:
             signed_key, expires_at, content = self._serializer().loads(value)
             if signed_key == key:
                 # Whoever can write into the cache could otherwise put an old value back for ever.
-                return _outcome(content) if self._clock() <= expires_at + self._CLOCK_SKEW else None
+                outcome = _outcome(content) if self._clock() <= expires_at + self._CLOCK_SKEW else None
+                # A worker with another setting may have shared what is not enough for this one.
+                is_enough = not isinstance(outcome, MarketplaceCustomer) or is_identified(self._settings, outcome)
+                return outcome if is_enough else None
         except (BadData, ValueError, TypeError, KeyError):
             pass
         logger.warning("A value in the shared cache was not written by this application and was passed over")
@@ -230,8 +235,9 @@ class SharedResolver:
             # No more than its kind: its text may quote an address with the password in it. So it is logged when no
             # frame holds it any longer.
             reason = type(exc).__name__
-        with self._lock:
-            del self._under_way[visit]
+        finally:
+            with self._lock:
+                del self._under_way[visit]
         if reason is not None:
             visit.is_over = True
             self._fail(step, reason)

@@ -65,7 +65,7 @@ class Threads:
         return job.future
 
     def close(self) -> None:
-        """Cancel the jobs that have not begun, and let the threads end. It takes no job after that."""
+        """Cancel the jobs that have not begun, and let the threads end."""
         with self._condition:
             self._is_closed = True
             jobs, self._work_queue = self._work_queue, SimpleQueue()

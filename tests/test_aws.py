@@ -36,6 +36,7 @@ from starlette_marketplace import (
     SettingsError,
 )
 from starlette_marketplace.resolver import AwsResolver
+from starlette_marketplace.threads import Threads
 from tests.fakes import FakeTimer
 from tests.servers import over_tls, serve
 from tests.test_resolver import (
@@ -716,3 +717,46 @@ def test_a_configuration_file_that_ignores_the_endpoint_of_the_environment_is_re
         resolver_of(None).connect()
 
     resolver_of("http://127.0.0.1:9").connect()
+
+
+@pytest.mark.parametrize("region", ["useast1", "eu-central", "us-iso-east-1", "mars-north-9"])
+def test_a_region_that_botocore_does_not_know_is_warned_about_and_blamed_on_no_file(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, region: str
+) -> None:
+    resolver_of(None, region_name=region).connect()
+    [record] = caplog.records
+    assert record.message == f"AWS Marketplace Metering is not known to be in the region {region}: set region_name"
+
+
+def test_credentials_that_are_still_good_are_used_where_no_thread_can_be_started(
+    process: Process, aws: FakeAws, environment: pytest.MonkeyPatch
+) -> None:
+    with serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url)
+        process.answers(in_minutes(20))
+        resolver.connect()
+        process.wait()
+        # The thread of the look-up has ended by the time they are to be refreshed.
+        resolver._connection._threads = Threads(1)
+        environment.setattr(RefreshableCredentials, "_seconds_remaining", lambda _: 700.0)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Threads, "submit", overloaded)
+            assert resolver.resolve(TOKEN) == CUSTOMER
+
+
+def overloaded(*_: object) -> None:
+    raise OverloadedError("No thread could be started.")
+
+
+def test_a_look_up_that_is_broken_off_is_not_taken_for_one_that_hangs(environment: pytest.MonkeyPatch) -> None:
+    timer = FakeTimer()
+    resolver = resolver_of("http://127.0.0.1:9", timer=timer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("botocore.session.Session.get_credentials", broken_off)
+        assert "(SystemExit)" in str(error_of(resolver))
+    timer.now += 60
+    resolver.connect()
+
+
+def broken_off(_: object) -> None:
+    raise SystemExit

@@ -13,6 +13,7 @@ import anyio
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from python_multipart.multipart import MultipartParser
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
@@ -276,6 +277,17 @@ async def test_a_huge_content_type_takes_no_time_and_names_no_codec(parameters: 
     finally:
         codecs.unregister(look_up)
     assert asked == []
+
+
+async def test_the_parser_logs_nothing_from_frames_that_hold_the_body(caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(MalformedRequestError):
+        await read(b"xx" + multipart_form(TOKEN), MULTIPART)
+    assert not caplog.records
+    # Forms of the app itself are logged as before.
+    parser = MultipartParser(b"frontier")
+    with contextlib.suppress(ValueError):
+        parser.write(b"xx" + multipart_form(TOKEN))
+    assert caplog.records
 
 
 async def test_a_multipart_form_that_is_cut_off_has_its_whole_token_or_none() -> None:

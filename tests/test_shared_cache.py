@@ -37,11 +37,14 @@ class FakeSharedCache:
         self.values: dict[str, str] = {}
         self.ttls: list[float] = []
         self.fails: set[str] = set()
+        self.breaks_off = False
         self.used: Counter[str] = Counter()
         self._locks: dict[str, threading.Lock] = {}
 
     def _use(self, operation: str) -> None:
         self.used[operation] += 1
+        if self.breaks_off:
+            raise BrokenOff
         if operation in self.fails:
             raise ConnectionError("redis://:hunter2@cache.example is down")
 
@@ -523,3 +526,27 @@ os._exit(0)
 def test_a_child_uses_the_cache_although_a_thread_of_its_parent_held_the_lock() -> None:
     ended = subprocess.run([sys.executable, "-c", FORKING], capture_output=True, text=True, timeout=60)
     assert (ended.stdout, ended.stderr) == (f"{CUSTOMER.key}\n", "")
+
+
+def test_a_customer_without_a_license_that_another_worker_has_shared_is_not_enough_for_this_one() -> None:
+    legacy = replace(CUSTOMER, license_arn=None, customer_identifier="c-1")
+    resolver, cache = FakeResolver({"good": legacy}), FakeSharedCache()
+    assert worker(resolver, cache).resolve("good") == legacy
+    resolver.answers = {"good": CUSTOMER}
+    assert worker(resolver, cache, legacy_product_codes="none").resolve("good") == CUSTOMER
+
+
+class BrokenOff(BaseException):
+    """What no handler of exceptions catches, such as the time-out of gevent."""
+
+
+def test_a_call_that_is_broken_off_is_not_taken_for_one_that_hangs() -> None:
+    cache, timer = FakeSharedCache(), FakeTimer()
+    ours = worker(FakeResolver(), cache, timer=timer)
+    cache.breaks_off = True
+    with pytest.raises(BrokenOff):
+        ours.resolve("good")
+    cache.breaks_off = False
+    timer.now += 10_000
+    ours.resolve("good")
+    assert cache.used["set"] == 1

@@ -15,7 +15,7 @@ from ..customer import MarketplaceCustomer, Registration
 from ..errors import InvalidTokenError, MarketplaceError
 from ..form import RegistrationForm
 from ..session import RegistrationSession
-from ..settings import MarketplaceSettings, accepts_product
+from ..settings import MarketplaceSettings, accepts_product, is_identified
 
 
 class FakeResolver:
@@ -139,6 +139,8 @@ def add_registration(
         customer = make_customer() if code == "*" else make_customer(product_code=code)
     elif not accepts_product(settings, customer.product_code):
         raise ValueError(f"product_codes does not list {customer.product_code!r}, the product of this customer")
+    elif not is_identified(settings, customer):
+        raise ValueError(f"legacy_product_codes does not list {customer.product_code!r}: give the customer a license")
     registration = Registration(
         customer=customer,
         resolved_at=datetime.fromtimestamp(wall_clock(), UTC),

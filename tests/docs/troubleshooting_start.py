@@ -154,6 +154,12 @@ def customer_of_another_product(scene: Scene) -> str:
     return raised_by(ValueError, lambda: add_registration(TestClient(Starlette()), scene.settings, customer=customer))
 
 
+def customer_without_a_license(scene: Scene) -> str:
+    customer = make_customer(license_arn=None, customer_identifier="c-1")
+    settings = replace(scene.settings, legacy_product_codes="none")
+    return raised_by(ValueError, lambda: add_registration(TestClient(Starlette()), settings, customer=customer))
+
+
 def of_the_local_marketplace(use: Callable[[Scene], object]) -> Reproduction:
     return lambda scene: raised_by(ValueError, lambda: use(scene))
 
@@ -214,6 +220,7 @@ START: dict[str, Reproduction] = {
     "too-long": customer(agreement_id="a" * 513),
     "no-registration-dict": lambda _: raised_by(ValueError, lambda: Registration.from_dict({"user": "ada"})),
     "another-product": customer_of_another_product,
+    "license-in-test": customer_without_a_license,
     "no-scenario": of_the_local_marketplace(lambda scene: scene.marketplace.issue_token("newproduct")),
     "not-bought-again": of_the_local_marketplace(lambda scene: scene.marketplace.buy_again("legacy-product")),
     "delay": of_the_local_marketplace(lambda scene: setattr(scene.marketplace, "delay", -1)),
