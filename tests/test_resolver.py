@@ -112,6 +112,9 @@ def error_of(resolver: AwsResolver, token: str = TOKEN) -> MarketplaceError:
     with pytest.raises(MarketplaceError) as caught:
         resolver.resolve(token)
     assert token not in "".join(traceback.format_exception(caught.value))
+    for frame, _ in traceback.walk_tb(caught.value.__traceback__):
+        if frame.f_globals["__name__"].startswith("starlette_marketplace"):
+            assert token not in repr(frame.f_locals)
     return caught.value
 
 
