@@ -48,11 +48,11 @@ class Expected:
         assert f"({self.code}, reference {reference[1]})" in records[0].getMessage()
 
 
-UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "if it stays, see the AWS Health Dashboard")
-EMPTY = Expected(503, "AWS_UNAVAILABLE", "if it stays, check endpoint_url and the proxies on the way")
-UNREACHED = Expected(503, "AWS_UNAVAILABLE", "if it stays, check the network, region_name and endpoint_url")
+UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, see the AWS Health Dashboard")
+EMPTY = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, check endpoint_url and the proxies on the way")
+UNREACHED = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, check the network, region_name and endpoint_url")
 # To old versions of botocore the connection was closed, to new ones the answer was empty.
-CUT = Expected(503, "AWS_UNAVAILABLE", "if it stays, check ")
+CUT = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, check ")
 INVALID = Expected(400, "INVALID_TOKEN", "The buyer needs a fresh link", title="This link cannot be used")
 EXPIRED = Expected(400, "EXPIRED_TOKEN", "The buyer needs a fresh link", title="This link has expired")
 INCOMPLETE = Expected(
