@@ -64,8 +64,9 @@ class Connection:
         self._models: Any = None
         self._client: Client | None = None
         self._made_at = -math.inf
-        self._look_up: Future[None] | None = None
-        self._began_at = 0.0
+        self._look_up: Future[None] = Future()
+        self._look_up.set_result(None)
+        self._began_at = -math.inf
         self._failure: errors.MarketplaceError | None = None
         self._next_look_up = -math.inf
 
@@ -79,10 +80,10 @@ class Connection:
             client = self._usable_client()
             if client is not None and not client.is_refresh_due():
                 return client
-            begins = self._look_up is None and self._timer() >= self._next_look_up
-            if begins:
+            has_nothing = client is None and self._failure is None
+            if self._look_up.done() and (has_nothing or self._timer() >= self._next_look_up):
                 try:
-                    self._begin_look_up()
+                    self._look_up, self._began_at = self._threads.submit(self._look), self._timer()
                 except errors.OverloadedError:
                     if client is None:
                         raise
@@ -92,8 +93,7 @@ class Connection:
             elif self._failure is not None:
                 raise _copy(self._failure)
             look_up, limit = self._look_up, self._began_at + self._limit - self._timer()
-        if look_up is not None:
-            wait([look_up], timeout=max(0.0, limit))
+        wait([look_up], timeout=max(0.0, limit))
         with self._lock:
             client = self._usable_client()
             if client is not None:
@@ -118,10 +118,6 @@ class Connection:
     def _usable_client(self) -> Client | None:
         return None if self._client is None or self._client.is_expired() else self._client
 
-    def _begin_look_up(self) -> None:
-        self._began_at = self._timer()
-        self._look_up = self._threads.submit(self._look)
-
     def _look(self) -> None:
         client, failure = self._client, None
         try:
@@ -136,7 +132,7 @@ class Connection:
             now = self._timer()
             if client is not None and client is not self._client:
                 self._client, self._made_at = client, now
-            self._failure, self._look_up = failure, None
+            self._failure = failure
             is_due = client is None or client.is_refresh_due()
             self._next_look_up = now + self._PAUSE if is_due else -math.inf
 

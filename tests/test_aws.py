@@ -284,6 +284,24 @@ def test_what_watches_botocore_and_fails_is_never_blamed_on_aws(
     assert f"The call to AWS failed on this machine ({error.__name__}). Check" in str(found)
 
 
+def test_what_watches_botocore_and_fails_in_the_standard_library_is_never_blamed_on_aws(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    original = botocore.parsers.ResponseParser.parse
+
+    def watched(*args: Any) -> Any:
+        return original(*args) and json.loads("no JSON")
+
+    with serve(FakeAws(answer()), lifespan="off") as url:
+        resolver = resolver_of(url)
+        resolver.connect()
+        environment.setattr(botocore.parsers.ResponseParser, "parse", watched)
+        found = error_of(resolver)
+
+    assert type(found) is ConfigurationError
+    assert "(JSONDecodeError)" in str(found)
+
+
 def test_an_error_of_aws_that_something_has_wrapped_is_still_seen(environment: pytest.MonkeyPatch) -> None:
     original = botocore.client.BaseClient._make_api_call  # type: ignore[attr-defined]
 
@@ -505,6 +523,21 @@ def test_credentials_are_refreshed_before_they_expire_and_used_as_long_as_they_a
         assert type(error_of(resolver)) is CredentialsError
         process.wait()
     assert len(aws.calls) == 4
+
+
+def test_credentials_that_were_refreshed_and_are_refused_are_looked_up_anew_at_once(process: Process) -> None:
+    aws, timer = FakeAws(failure("UnrecognizedClientException"), answer()), FakeTimer()
+    with serve(aws, lifespan="off") as url:
+        resolver = resolver_of(url, timer=timer)
+        for _ in range(3):  # One refresh at once, and one after ten seconds: they are good for some minutes only.
+            process.answers(in_minutes(5))
+        resolver.connect()
+        timer.now += 10
+        assert "AWS rejected our credentials" in str(error_of(resolver))
+        process.answers(json.dumps(KEYS | {"AccessKeyId": "ASIANEW"}))
+        assert resolver.resolve(TOKEN) == CUSTOMER
+
+    assert [call.credential[0] for call in aws.calls] == ["ASIAPROCESS", "ASIANEW"]
 
 
 def test_where_no_thread_can_be_started_nothing_is_looked_up_and_the_next_buyer_tries_again(

@@ -2,11 +2,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import LoginRefreshRequired
 
+from starlette_marketplace import CredentialsError, MarketplaceSettings
+from starlette_marketplace.aws_errors import lookup_error_of
+from starlette_marketplace.doctor.aws import Aws, told, utc_now
 from tests.doctor.world import (
     AWS_SECRET_KEY,
     KEY_ID,
     ROLE,
+    SECRET_KEY,
     SELLER,
     SESSION_TOKEN,
     Plant,
@@ -166,3 +171,16 @@ def test_a_login_that_is_over_is_told(environment: pytest.MonkeyPatch, tmp_path:
     assert found.status == "problem"
     assert found.message.startswith("The login of AWS IAM Identity Center is not there or over (")
     assert found.advice == "Run aws sso login."
+
+
+def test_a_login_by_aws_login_that_is_over_is_told() -> None:
+    """It takes botocore[crt] to get so far."""
+    aws = Aws(MarketplaceSettings(secret_key=SECRET_KEY, product_codes="*"), utc_now, 60)
+
+    def refresh() -> None:
+        raise LoginRefreshRequired
+
+    with pytest.raises(CredentialsError) as caught:
+        aws.ask(refresh, error_of=lookup_error_of)
+
+    assert told(caught.value) == ("The login is not there or over (LoginRefreshRequired).", "Run aws login.")
