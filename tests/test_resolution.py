@@ -250,7 +250,7 @@ async def test_a_kept_verdict_keeps_neither_traceback_nor_cause_alive(make: Make
 
     causes: weakref.WeakSet[CauseError] = weakref.WeakSet()
     resolver = Refusing()
-    resolutions = make(resolver)
+    resolutions = make(resolver, max_concurrency=1)
     lengths = []
     for _ in range(3):
         try:
