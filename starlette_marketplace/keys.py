@@ -41,10 +41,12 @@ def identity_source(settings: MarketplaceSettings) -> str:
 
     The environment is looked at each time: an app that is imported before a test sets its endpoint follows the test.
     """
-    url = settings.endpoint_url
-    if url is None and os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() != "true":
-        url = next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), None)
-    return source_of(url) if url else "aws"
+    if settings.endpoint_url:
+        return source_of(settings.endpoint_url)
+    url = next(filter(None, map(os.environ.get, _ENDPOINT_VARIABLES)), None)
+    if url is None or os.environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
+        return "aws"
+    return source_of(url)
 
 
 def source_of(endpoint_url: str) -> str:

@@ -47,6 +47,8 @@ class RegistrationSession:
 
     def __init__(self, settings: MarketplaceSettings, *, clock: Callable[[], float] = wall_clock) -> None:
         self._keys = Keys(settings, "session")
+        # Made anew only when the keys change, and not for each cookie.
+        self._known_signer: tuple[list[bytes], Signer] = ([], Signer(b""))
         host = "" if not settings.https_only else "__Secure-" if settings.session_domain else "__Host-"
         self._prefix = f"{host}{settings.session_cookie}-"
         self._max_age = settings.session_max_age
@@ -104,7 +106,12 @@ class RegistrationSession:
         return next((registration for registration in found if registration.id == registration_id), None)
 
     def _signer(self) -> Signer:
-        return Signer(self._keys.all(), key_derivation="none", digest_method=hashlib.sha256)
+        known, signer = self._known_signer
+        keys = self._keys.all()
+        if keys is not known:
+            signer = Signer(keys, key_derivation="none", digest_method=hashlib.sha256)
+            self._known_signer = (keys, signer)
+        return signer
 
     def _sign(self, registration: Registration) -> str:
         # The name is signed along, so that a cookie cannot be moved to another registration's. Nothing in name or value
