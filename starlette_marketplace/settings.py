@@ -229,7 +229,7 @@ class MarketplaceSettings:
             # Only of the environment: test suites write such keys in code.
             settings._check(
                 not (settings.https_only and any(len(set(key.strip())) == 1 for key in keys)),
-                "secret_key and secret_key_fallbacks must not repeat one character: "
+                "secret_key and secret_key_fallbacks must not be one repeated character: "
                 'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
             )
         except SettingsError as exc:

@@ -52,7 +52,7 @@ FAULTS = {
     "key-of-one-character": Plant(
         "settings",
         "problem",
-        "must not repeat one character",
+        "must not be one repeated character",
         "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
         {"MARKETPLACE_SECRET_KEY": "k" * 40},
     ),
