@@ -5,6 +5,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, wait
 
 import anyio
 import anyio.lowlevel
@@ -23,6 +24,7 @@ from starlette_marketplace import (
     UnavailableError,
 )
 from starlette_marketplace.resolution import Resolutions
+from starlette_marketplace.threads import Threads
 from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
 
 pytestmark = pytest.mark.anyio
@@ -341,6 +343,21 @@ async def test_run_raises_what_the_function_raises(make: Make) -> None:
 
     with pytest.raises(ZeroDivisionError, match="starlette-marketplace"):
         await make(FakeResolver()).run(fails, deadline=math.inf)
+
+
+async def test_what_has_ended_before_its_caller_waits_is_not_waited_for(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolutions, submit = make(FakeResolver()), Threads.submit
+
+    def submit_and_end(threads: Threads, function: Callable[[], None]) -> Future[None]:
+        future = submit(threads, function)
+        wait([future], timeout=60)
+        return future
+
+    monkeypatch.setattr(Threads, "submit", submit_and_end)
+    with anyio.fail_after(60):
+        await resolutions.run(lambda: None, deadline=math.inf)
 
 
 async def test_waiting_for_what_runs_ends_at_the_deadline_and_it_goes_on(make: Make) -> None:
