@@ -8,7 +8,7 @@ import tracemalloc
 
 from benchmarks.in_process import SETTINGS
 from starlette_marketplace import MarketplaceCustomer
-from starlette_marketplace.resolution import Resolutions
+from starlette_marketplace.registration.resolution import Resolutions
 
 
 class Anybody:

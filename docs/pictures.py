@@ -12,7 +12,7 @@ from playwright.sync_api import Page, sync_playwright
 
 from example_app.app import create_app
 from starlette_marketplace.testing import RunningMarketplace, run_local_marketplace
-from tests.servers import serve
+from tests.support.servers import serve
 
 IMAGES = Path(__file__).parent / "images"
 CHROMIUM = [

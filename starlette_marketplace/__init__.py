@@ -28,7 +28,7 @@ from .errors import (
 )
 from .marketplace import Marketplace
 from .middleware import MarketplaceMiddleware, complete_registration, get_registration, get_registration_by_id
-from .resolver import Resolver
+from .registration.resolver import Resolver
 from .settings import MarketplaceSettings
 
 __all__ = [

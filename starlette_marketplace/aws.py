@@ -1,37 +1,36 @@
-"""Calling AWS: sessions, the role to assume, and the client of the metering service with its credentials.
+"""Calling AWS: the client of the metering service, with credentials that are looked up and refreshed beside the calls.
 
 boto3 is imported at first use, which is when the server starts or the first buyer comes.
 """
 
 from __future__ import annotations
 
-import functools
-import logging
 import math
-import platform
-import re
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, wait
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from . import errors
-from ._version import __version__
-from .aws_errors import call_error_of, invalid_region, lookup_error_of, setup_error_of
+from .aws_errors import call_error_of, setup_error_of
+from .aws_session import (
+    check_endpoint,
+    freeze,
+    hold,
+    look_up_credentials,
+    make_sessions,
+    names_endpoint,
+    session_with,
+    warn,
+)
 from .clocks import monotonic
-from .keys import identity_source, is_aws, source_of
+from .keys import identity_source, is_aws
 from .threads import Threads, call_after_fork
 
 if TYPE_CHECKING:
-    from botocore.credentials import Credentials, ReadOnlyCredentials
-    from botocore.session import Session
+    from botocore.credentials import Credentials
 
     from .settings import MarketplaceSettings
-
-R = TypeVar("R")
-
-logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
 
 class Connection:
@@ -60,8 +59,6 @@ class Connection:
     def _begin(self) -> None:
         self._lock = threading.Lock()
         self._threads = Threads(1)
-        # botocore's models of services and endpoints: reading them again is most of what a new client would cost.
-        self._models: Any = None
         self._client: Client | None = None
         self._made_at = -math.inf
         self._look_up: Future[None] = Future()
@@ -141,20 +138,16 @@ class Connection:
 
         settings = self._settings
         session, caller, region = make_sessions(settings)
-        if self._models is None:
-            self._models = session.get_component("data_loader")
-        for each in (session, caller):
-            each.register_component("data_loader", self._models)
-        source = _look_up_credentials(session, caller)
-        held = _held(_frozen(source))
-        signing = _session_with(settings, lambda: held)
-        signing.register_component("data_loader", self._models)
-        maker = boto3.Session(botocore_session=signing)
-        metering = maker.client("meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url)
-        is_botocores_own = settings.endpoint_url is None and not _names_endpoint(session)
+        source = look_up_credentials(session, caller)
+        held = hold(freeze(source))
+        session_of_client = session_with(settings, lambda: held)
+        metering = boto3.Session(botocore_session=session_of_client).client(
+            "meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url
+        )
+        is_botocores_own = settings.endpoint_url is None and not names_endpoint(session)
         if not is_botocores_own or identity_source(settings) != "aws":
-            _check_endpoint(metering.meta.endpoint_url, settings)
-        _warn(metering, session, region, is_asking_aws=is_botocores_own or is_aws(metering.meta.endpoint_url))
+            check_endpoint(metering.meta.endpoint_url, settings)
+        warn(metering, session, region, is_asking_aws=is_botocores_own or is_aws(metering.meta.endpoint_url))
         return Client(metering, source, held)
 
 
@@ -173,8 +166,8 @@ class Client:
         self._held = held
         self._call = threading.local()
         events = metering.meta.events
-        events.register_first("request-created.marketplace-metering.ResolveCustomer", self._begin_attempt)
-        events.register_first("before-parse.marketplace-metering.ResolveCustomer", self._note_answer)
+        events.register_first("request-created", self._begin_attempt)
+        events.register_first("before-parse", self._note_answer)
 
     def is_refresh_due(self) -> bool:
         """Whether the credentials are to be refreshed, though they may be good for some minutes."""
@@ -190,7 +183,7 @@ class Client:
         Raises:
             MarketplaceError: That failed.
         """
-        self._held.frozen = _frozen(self._source)
+        self._held.frozen = freeze(self._source)
 
     def ask(self, call: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
         """What `call` gives when it is given boto3's client.
@@ -215,174 +208,6 @@ class Client:
 
     def _note_answer(self, **_: object) -> None:
         self._call.is_answered = True
-
-
-def make_sessions(settings: MarketplaceSettings) -> tuple[Session, Session, str]:
-    """The host's own session, the one that calls AWS Marketplace, which differs with `role_arn`, and the region.
-
-    Raises:
-        RegionError: The region of the AWS configuration is malformed.
-    """
-    session = _make_session(settings)
-    region = settings.region_name or session.get_config_variable("region") or "us-east-1"
-    # botocore lets a newline at the end pass.
-    if not re.fullmatch("[!-~]+", region):
-        raise invalid_region()
-    if settings.role_arn is None:
-        return session, session, region
-    return session, _assume_role(session, settings.role_arn, settings, region), region
-
-
-def has_metering(session: Session, region: str) -> bool:
-    """Whether the metering service is known to be in the region."""
-    known = (session.get_available_regions("meteringmarketplace", partition) for partition in ("aws", "aws-cn"))
-    return any(region in regions for regions in known)
-
-
-def _make_session(settings: MarketplaceSettings) -> Session:
-    import boto3
-    import botocore.session
-    from botocore.config import Config
-
-    session = botocore.session.Session(profile=settings.profile_name)
-    session.set_default_client_config(
-        Config(
-            connect_timeout=settings.connect_timeout,
-            read_timeout=settings.read_timeout,
-            retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
-            max_pool_connections=settings.max_concurrency,
-            # Whole, as botocore otherwise puts it together twice for each call, an eighth of what the call costs.
-            user_agent=(
-                f"Boto3/{boto3.__version__} lang/python#{platform.python_version()} starlette-marketplace/{__version__}"
-            ),
-        )
-    )
-    return session
-
-
-def _session_with(settings: MarketplaceSettings, load: Callable[[], Any]) -> Session:
-    """A session with the credentials that `load` gives, and no others."""
-    from botocore.credentials import CredentialProvider, CredentialResolver
-
-    class Given(CredentialProvider):
-        METHOD = "starlette-marketplace"
-
-        def load(self) -> Any:
-            return load()
-
-    session = _make_session(settings)
-    session.register_component("credential_provider", CredentialResolver([Given()]))
-    return session
-
-
-def _assume_role(source: Session, role_arn: str, settings: MarketplaceSettings, region: str) -> Session:
-    """A session with the credentials of `role_arn`, fetched by those of `source` and refreshed before they expire."""
-    from botocore.credentials import AssumeRoleCredentialFetcher, DeferredRefreshableCredentials
-
-    extra = {"RoleSessionName": "starlette-marketplace"}
-    if settings.role_external_id is not None:
-        extra["ExternalId"] = settings.role_external_id
-
-    def fetch() -> Mapping[str, Any]:
-        create_client = functools.partial(source.create_client, region_name=region)
-        fetcher = AssumeRoleCredentialFetcher(create_client, source.get_credentials(), role_arn, extra_args=extra)
-        return fetcher.fetch_credentials()
-
-    return _session_with(settings, lambda: DeferredRefreshableCredentials(fetch, "assume-role"))
-
-
-def _look_up_credentials(session: Session, caller: Session) -> Credentials:
-    # Those of the role are looked up when they are used, and it takes others to get them.
-    own = _looked_up(session.get_credentials)
-    credentials = own and _looked_up(caller.get_credentials)
-    if credentials is None:
-        raise errors.CredentialsError(
-            "No AWS credentials were found. Give the host a role, or a profile, of the seller account."
-        )
-    return credentials
-
-
-def _frozen(credentials: Credentials) -> ReadOnlyCredentials:
-    """The credentials as they are now, refreshed if that is due."""
-    frozen = _looked_up(credentials.get_frozen_credentials)
-    # What carries a header takes off the blanks around it, and the session token is a header by itself.
-    parts = (frozen.access_key or "", frozen.secret_key or "", (frozen.token or "none").strip(" \t"))
-    if not all(re.fullmatch("[!-~]+", part) for part in parts):
-        raise errors.CredentialsError(
-            "The AWS credentials are incomplete, or contain white space or unprintable characters. Correct them; a "
-            "secret that was read from a file often ends in a newline."
-        )
-    return frozen
-
-
-def _looked_up(look_up: Callable[[], R]) -> R:
-    try:
-        return look_up()
-    except Exception as exc:  # noqa: BLE001 - providers raise what their libraries do.
-        failure = lookup_error_of(exc)
-    raise failure
-
-
-def _held(frozen: ReadOnlyCredentials) -> Any:
-    """Credentials for a client that stay as they are until they are replaced as a whole."""
-    from botocore.credentials import Credentials
-
-    class Held(Credentials):
-        frozen: ReadOnlyCredentials
-
-        def get_frozen_credentials(self) -> ReadOnlyCredentials:
-            return self.frozen
-
-    held = Held(str(frozen.access_key), str(frozen.secret_key), frozen.token)
-    held.frozen = frozen
-    return held
-
-
-def _check_endpoint(endpoint_url: str, settings: MarketplaceSettings) -> None:
-    parts = urlsplit(endpoint_url)
-    endpoint = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
-    if source_of(endpoint_url) != identity_source(settings):
-        raise errors.SettingsError(
-            f"An AWS configuration file decides that {endpoint} is called, and signing keys depend on the endpoint. "
-            "Set endpoint_url (MARKETPLACE_ENDPOINT_URL) or AWS_ENDPOINT_URL_MARKETPLACE_METERING instead."
-        )
-    if not is_aws(endpoint_url):
-        logger.warning(
-            "Identities come from %s, which is not AWS Marketplace: in production they are worth nothing. Remove "
-            "endpoint_url and the AWS_ENDPOINT_URL variables there",
-            endpoint,
-            extra={"endpoint": endpoint},
-        )
-
-
-def _names_endpoint(session: Session) -> bool:
-    """Whether the environment or a configuration file names an endpoint, as botocore reads them."""
-    from botocore.configprovider import ConfiguredEndpointProvider
-
-    if session.get_config_variable("ignore_configured_endpoint_urls"):
-        return False
-    named = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "meteringmarketplace")
-    return named.provide() is not None
-
-
-def _warn(metering: Any, session: Session, region: str, *, is_asking_aws: bool) -> None:
-    """Log what the client cannot do well."""
-    import botocore
-
-    if is_asking_aws and not has_metering(session, region):
-        logger.warning(
-            "AWS Marketplace Metering is not known to be in the region %s: set region_name",
-            region,
-            extra={"region": region},
-        )
-    answer = metering.meta.service_model.operation_model("ResolveCustomer").output_shape
-    if "Metadata" not in answer.members:
-        logger.warning(
-            "botocore %s does not know Metadata.AgreementId, so agreement_id will be None: "
-            "upgrade botocore to 1.43.111 or newer",
-            botocore.__version__,
-            extra={"botocore_version": botocore.__version__},
-        )
 
 
 def _copy(error: errors.MarketplaceError) -> errors.MarketplaceError:

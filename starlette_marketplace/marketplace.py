@@ -13,12 +13,12 @@ from starlette.routing import Match, Route, Router
 
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
 from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async, is_async
-from .registration import RegistrationEndpoint
-from .resolution import Resolutions
-from .resolver import AwsResolver, CheckedResolver, Resolver
-from .session import RegistrationSession
+from .registration.endpoint import RegistrationEndpoint
+from .registration.resolution import Resolutions
+from .registration.resolver import AwsResolver, CheckedResolver, Resolver
+from .registration.session import RegistrationSession
+from .registration.shared_cache import SharedCache, SharedResolver
 from .settings import MarketplaceSettings
-from .shared_cache import SharedCache, SharedResolver
 from .telemetry import Telemetry
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ def _check_part(name: str, part: object, *methods: str) -> None:
     """Raise a TypeError if `part` cannot be what the Protocol asks for."""
     if type(part).__module__.partition(".")[0] in ("redis", "valkey"):
         # Its methods have the names of ours, and do something else.
-        raise TypeError(f"{name} is a Redis client. Give starlette_marketplace.redis.RedisCache(client).")
+        raise TypeError(f"{name} is a Redis client. Give starlette_marketplace.registration.redis.RedisCache(client).")
     if isinstance(part, type):
         raise TypeError(f"{name} is the class {part.__name__}. Give an instance of it.")
     for method in methods if part is not None else ():
@@ -233,7 +233,7 @@ def _make_telemetry() -> Telemetry:
 def _make_shared_cache(settings: MarketplaceSettings) -> SharedCache:
     # The URL is in no variable here, as it may hold a password, and error trackers send those of a traceback along.
     try:
-        from .redis import RedisCache
+        from .registration.redis import RedisCache
     except ImportError as exc:
         raise SettingsError(f"cache_url is set: {exc}") from exc
     with suppress(ValueError):

@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 
 from .errors import SettingsError
 from .marketplace import Marketplace, route_path
-from .responses import without_body
+from .registration.responses import without_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
     from .customer import Registration
     from .hooks import OnError, OnRequest, OnResolved, OnVisit
-    from .resolver import Resolver
+    from .registration.resolver import Resolver
+    from .registration.shared_cache import SharedCache
     from .settings import MarketplaceSettings
-    from .shared_cache import SharedCache
 
 _SCOPE_KEY = "starlette_marketplace"
 

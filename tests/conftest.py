@@ -7,9 +7,9 @@ import pytest
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.testing import RunningMarketplace, run_local_marketplace
-from tests.moto_server import moto_server
-from tests.network import Network, network
-from tests.redis_server import RedisServer, redis_server
+from tests.support.moto_server import moto_server
+from tests.support.network import Network, network
+from tests.support.redis_server import RedisServer, redis_server
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
@@ -84,3 +84,16 @@ def own_server(tmp_path: Path) -> Iterator[RedisServer]:
 def moto() -> Iterator[str]:
     with moto_server() as url:
         yield url
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
+    """AWS credentials in the environment, and nothing else of AWS on this machine."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    return monkeypatch

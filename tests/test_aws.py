@@ -35,11 +35,9 @@ from starlette_marketplace import (
     OverloadedError,
     SettingsError,
 )
-from starlette_marketplace.resolver import AwsResolver
+from starlette_marketplace.registration.resolver import AwsResolver
 from starlette_marketplace.threads import Threads
-from tests.fakes import FakeTimer
-from tests.servers import over_tls, serve
-from tests.test_resolver import (
+from tests.support.aws import (
     CUSTOMER,
     IDENTITY,
     ROLE,
@@ -47,14 +45,15 @@ from tests.test_resolver import (
     FakeAws,
     FakeSts,
     answer,
-    environment,
     error_of,
     failure,
     resolver_of,
     sts_failure,
 )
+from tests.support.fakes import FakeTimer
+from tests.support.servers import over_tls, serve
 
-__all__ = ["environment"]
+pytestmark = pytest.mark.usefixtures("environment")
 
 KEYS = {"AccessKeyId": "ASIAPROCESS", "SecretAccessKey": "secret", "SessionToken": "session", "Version": 1}
 OVER = "2026-01-01T00:00:00Z"

@@ -16,10 +16,10 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_marketplace import MarketplaceSettings
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import HOSTS, LANDING, Host, browser, form
-from tests.servers import serve
-from tests.sockets import URLENCODED, answer_on, connect, head_of
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import HOSTS, LANDING, Host, browser, form
+from tests.support.servers import serve
+from tests.support.sockets import URLENCODED, answer_on, connect, head_of
 
 ANSWERS = {200, 303, 400, 413, 415}
 

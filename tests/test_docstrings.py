@@ -21,10 +21,10 @@ PUBLIC = [
     "starlette_marketplace.errors",
     "starlette_marketplace.hooks",
     "starlette_marketplace.local",
-    "starlette_marketplace.redis",
-    "starlette_marketplace.resolver",
+    "starlette_marketplace.registration.redis",
+    "starlette_marketplace.registration.resolver",
     "starlette_marketplace.settings",
-    "starlette_marketplace.shared_cache",
+    "starlette_marketplace.registration.shared_cache",
     "starlette_marketplace.testing",
 ]
 # Names that have nothing to say: the package's version, loggers, type variables.

@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from starlette_marketplace.testing import RunningMarketplace
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 TOKENS_EACH = 20
 

@@ -20,8 +20,8 @@ from starlette_marketplace import (
     ThrottledError,
 )
 from starlette_marketplace.hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import HOSTS, LANDING, Host, browser, form
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import HOSTS, LANDING, Host, browser, form
 
 pytestmark = pytest.mark.anyio
 

@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import replace
@@ -13,7 +13,6 @@ import httpx2
 import litestar
 import pytest
 import quart
-from asgi_csrf import asgi_csrf  # type: ignore[import-untyped]  # it comes without types
 from fastapi import APIRouter, FastAPI
 from hypercorn.utils import LifespanFailureError
 from litestar.config.csrf import CSRFConfig
@@ -45,20 +44,24 @@ from starlette_marketplace import (
 from starlette_marketplace.hooks import LandingVisited
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.middleware import MarketplaceOptions
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import (
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import (
     HOSTS,
     LANDING,
     Host,
+    RewritePath,
+    beside,
     browser,
+    csrf,
     described,
     fastapi_middleware,
     fastapi_mount,
     form,
+    read_form,
     starlette_middleware,
     starlette_mount,
 )
-from tests.servers import serve, serve_by_hypercorn
+from tests.support.servers import serve, serve_by_hypercorn
 
 pytestmark = pytest.mark.anyio
 
@@ -116,13 +119,6 @@ def sign_up_over_a_socket(url: str, token: str, *, proxied_prefix: str = "") -> 
     return location
 
 
-def beside(app: ASGIApp, *, outside: Sequence[Middleware] = (), inside: Sequence[Middleware] = ()) -> Starlette:
-    """`app` with other middleware around ours. Where ours is not, inside and outside are the same."""
-    assert isinstance(app, Starlette)
-    app.user_middleware[:] = [*outside, *app.user_middleware, *inside]
-    return app
-
-
 # Paths
 
 
@@ -147,25 +143,6 @@ async def test_the_root_path_of_a_fastapi_app_is_kept(host: Host, settings: Mark
     app.root_path = "/api"
     async with browser(app) as buyer:
         assert await sign_up(buyer, "/api" + LANDING) == "/api/signup"
-
-
-class RewritePath:
-    """Gives the app another path than the browser asked for."""
-
-    def __init__(self, app: ASGIApp, *, strip: str = "", add: str = "", root_path: str | None = None) -> None:
-        self._app = app
-        self._strip = strip
-        self._add = add
-        self._root_path = root_path
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if not scope["path"].startswith(self._strip):
-            await PlainTextResponse("not below the public prefix", status_code=404)(scope, receive, send)
-            return
-        scope = {**scope, "path": self._add + scope["path"].removeprefix(self._strip)}
-        if self._root_path is not None:
-            scope["root_path"] = self._root_path
-        await self._app(scope, receive, send)
 
 
 Mounted = Callable[[Marketplace], FastAPI | Starlette]
@@ -424,10 +401,6 @@ async def test_behind_an_added_prefix_the_mounted_form_leads_to_the_public_path(
 # Beside other middleware
 
 
-def csrf(**options: Any) -> Middleware:
-    return Middleware(asgi_csrf, signing_secret="s" * 32, always_set_cookie=True, **options)
-
-
 async def sign_up_guarded(buyer: httpx2.AsyncClient) -> None:
     """The way of a buyer with a host that wants a CSRF token for its own POSTs."""
     buyer.cookies.set("partner", "1")  # SameSite=None, so that it comes along across sites
@@ -561,11 +534,6 @@ async def test_cors_lets_the_form_of_another_site_in_and_scripts_of_the_allowed_
 
 async def read_body(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     await request.body()
-    return await call_next(request)
-
-
-async def read_form(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-    await request.form()
     return await call_next(request)
 
 

@@ -1,56 +1,14 @@
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
 
-import pytest
-
 import starlette_marketplace
 
 PACKAGE = Path(starlette_marketplace.__file__).parent
-# A module imports only from those before it.
-LAYERS = (
-    "_version",
-    "errors",
-    "customer",
-    "settings",
-    "clocks",
-    "keys",
-    "threads",
-    "form",
-    "session",
-    "hooks",
-    "aws_errors",
-    "aws",
-    "telemetry",
-    "resolver",
-    "otel",
-    "shared_cache",
-    "redis",
-    "resolution",
-    "responses",
-    "registration",
-    "marketplace",
-    "middleware",
-    "local",
-    "testing",
-)
-DOCTOR = (
-    "findings",
-    "patience",
-    "host",
-    "keys",
-    "configuration",
-    "cache",
-    "aws",
-    "credentials",
-    "calls",
-    "client",
-    "answers",
-    "landing",
-)
-MODULES = sorted({path.stem for path in PACKAGE.glob("*.py")} - {"__init__", "cli"})
+ARCHITECTURE = (PACKAGE.parent / "docs/architecture.md").read_text()
 
 
 def test_all_is_sorted_and_lists_everything_that_the_package_exports() -> None:
@@ -69,36 +27,56 @@ def test_importing_the_package_loads_nothing_heavy_and_nothing_optional() -> Non
         [sys.executable, "-W", "error", "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()
 
-    assert "starlette_marketplace.resolver" in imported
+    assert "starlette_marketplace.registration.resolver" in imported
     assert {"boto3", "botocore", "fastapi", "jinja2", "opentelemetry", "redis", "uvicorn"}.isdisjoint(imported)
 
 
-@pytest.mark.parametrize("module", MODULES)
-def test_a_module_imports_only_from_those_above_it(module: str) -> None:
-    above = LAYERS[: LAYERS.index(module)]
-
-    assert imports_of(module) - set(above) == set()
+def test_the_architecture_shows_every_module() -> None:
+    assert sorted(layers()) == sorted(map(module_of, PACKAGE.rglob("*.py")))
 
 
-@pytest.mark.parametrize("module", DOCTOR)
-def test_a_module_of_the_doctor_imports_from_those_above_it_and_the_doctor_is_on_top_of_all(module: str) -> None:
-    above = {*LAYERS, *DOCTOR[: DOCTOR.index(module)]}
+def test_a_module_imports_only_from_those_that_the_architecture_shows_above_it() -> None:
+    above: set[str] = set()
+    wrong = {}
+    for module in layers():
+        wrong[module] = imports_of(file_of(module)) - above
+        above.add(module)
 
-    assert imports_of(f"doctor/{module}") - above == set()
+    assert {module: imports for module, imports in wrong.items() if imports} == {}
 
 
-def test_every_module_of_the_doctor_has_its_layer() -> None:
-    assert sorted(path.stem for path in (PACKAGE / "doctor").glob("*.py")) == sorted([*DOCTOR, "__init__"])
+def layers() -> list[str]:
+    """The modules in the order of the tree on the page; a package comes after what is in it, as it imports that."""
+    found: list[str] = []
+    package = ""
+    for indent, name in re.findall(r"^(  |    )(\w+(?:\.py|/)) ", ARCHITECTURE, re.MULTILINE):
+        if package and indent == "  ":
+            found.append(package)
+            package = ""
+        if name.endswith("/"):
+            package = name.removesuffix("/")
+        else:
+            found.append(".".join(filter(None, [package, name.removesuffix(".py")])))
+    return [*found[: found.index("cli")], "", *found[found.index("cli") :]]
 
 
-def imports_of(module: str) -> set[str]:
-    """The modules of the package that a module imports, anywhere in it."""
+def module_of(file: Path) -> str:
+    return ".".join(file.relative_to(PACKAGE).with_suffix("").parts).removesuffix("__init__").removesuffix(".")
+
+
+def file_of(module: str) -> Path:
+    path = PACKAGE.joinpath(*module.split("."))
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+def imports_of(file: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse((PACKAGE / f"{module}.py").read_text())):
+    for node in ast.walk(ast.parse(file.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("starlette_marketplace")}
-        elif isinstance(node, ast.ImportFrom) and (node.level or (node.module or "").startswith(PACKAGE.name)):
-            names = [alias.name for alias in node.names]
+            assert not any(alias.name.startswith(PACKAGE.name) for alias in node.names), "imports are relative"
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            package = file.relative_to(PACKAGE).parts[: -node.level]
             # `from . import errors` names modules, `from .errors import X` one.
-            found |= {node.module.removeprefix(f"{PACKAGE.name}.")} if node.module else set(names)
+            names = [node.module] if node.module else [alias.name for alias in node.names]
+            found |= {".".join([*package, name]) for name in names}
     return found

@@ -21,12 +21,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
-from tests.fakes import FakeResolver
-from tests.hosts import HOSTS, LANDING, Host, browser, form
-from tests.memory import living
-from tests.network import Fault, network
-from tests.servers import serve, serve_by_hypercorn
-from tests.sockets import URLENCODED, answer_on, connect, head_of, post_of
+from tests.support.fakes import FakeResolver
+from tests.support.hosts import HOSTS, LANDING, Host, browser, form
+from tests.support.memory import living
+from tests.support.network import Fault, network
+from tests.support.servers import serve, serve_by_hypercorn
+from tests.support.sockets import URLENCODED, answer_on, connect, head_of, post_of
 
 
 class Server(Protocol):

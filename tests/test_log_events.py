@@ -1,5 +1,4 @@
 import ast
-import gzip
 import json
 import logging
 import os
@@ -7,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-import botocore
 import pytest
 from starlette.responses import PlainTextResponse, Response
 
@@ -16,18 +14,15 @@ from starlette_marketplace import Marketplace, MarketplaceSettings
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.middleware import MarketplaceOptions
-from starlette_marketplace.resolver import AwsResolver
-from tests.fakes import FakeResolver, FakeTimer
-from tests.hosts import LANDING, browser, form, starlette_middleware
-from tests.observability import PAGE, codes, older_opentelemetry, rows
-from tests.test_shared_cache import FakeSharedCache, worker
+from starlette_marketplace.registration.resolver import AwsResolver
+from tests.support.aws import connect_with_a_botocore_that_does_not_know_agreements
+from tests.support.fakes import FakeResolver, FakeTimer
+from tests.support.hosts import LANDING, browser, form, starlette_middleware
+from tests.support.observability import EVENTS, PAGE, codes, older_opentelemetry, rows
+from tests.support.shared_cache import FakeSharedCache, worker
 
 pytestmark = pytest.mark.anyio
 
-EVENTS = [
-    (codes(message)[0], level, frozenset(codes(extra)))
-    for message, level, extra, _, _ in rows("message | level | `extra` | what it means | what to do")
-]
 OF_EVERY_RECORD = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"}
 
 
@@ -61,21 +56,6 @@ def use_a_shared_cache_that_fails_and_comes_back_with_a_value_of_others() -> Non
     ours.resolve("good")
     cache.values = dict.fromkeys(cache.values, "of others")
     ours.resolve("good")
-
-
-def connect_with_a_botocore_that_does_not_know_agreements(
-    settings: MarketplaceSettings, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = Path("meteringmarketplace", "2016-01-14", "service-2.json")
-    with gzip.open(Path(botocore.__file__).parent / "data" / name.with_suffix(".json.gz")) as file:
-        model = json.load(file)
-    del model["shapes"]["ResolveCustomerResult"]["members"]["Metadata"]
-    copy = folder / name
-    copy.parent.mkdir(parents=True)
-    copy.write_text(json.dumps(model))
-    with monkeypatch.context() as patch:
-        patch.setenv("AWS_DATA_PATH", str(folder))
-        AwsResolver(settings).connect()
 
 
 async def start_without_credentials(settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,9 +22,9 @@ from starlette.testclient import TestClient
 
 from starlette_marketplace import Marketplace, MarketplaceCustomer, MarketplaceMiddleware, MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
-from starlette_marketplace.resolver import AwsResolver
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, browser, form
+from starlette_marketplace.registration.resolver import AwsResolver
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, browser, form
 
 pytestmark = pytest.mark.anyio
 
@@ -199,7 +199,10 @@ def parts_of_the_wrong_kind() -> Iterator[tuple[dict[str, Any], str]]:
         yield {"shared_cache": broken}, f"shared_cache.{name}() is async, but it is called in a thread."
     yield {"shared_cache": {}}, "shared_cache has no method set(). It must have get, set, lock."
     for client in (redis.Redis(), redis.asyncio.Redis(), redis.asyncio.RedisCluster("localhost"), Sentinel([])):  # type: ignore[no-untyped-call]
-        yield {"shared_cache": client}, "shared_cache is a Redis client. Give starlette_marketplace.redis.RedisCache("
+        yield (
+            {"shared_cache": client},
+            "shared_cache is a Redis client. Give starlette_marketplace.registration.redis.RedisCache(",
+        )
     yield {"settings": {"secret_key": "k" * 32}}, "settings must be MarketplaceSettings or None, not dict"
     yield {"settings": MarketplaceSettings}, "settings must be MarketplaceSettings or None, not type"
     for hook in ("on_request", "on_resolved", "on_error", "on_visit"):

@@ -34,9 +34,9 @@ from starlette_marketplace import (
     get_registration,
     get_registration_by_id,
 )
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, browser, fastapi_middleware, form, starlette_middleware
-from tests.servers import serve, serve_by_hypercorn
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, browser, fastapi_middleware, form, starlette_middleware
+from tests.support.servers import serve, serve_by_hypercorn
 
 pytestmark = pytest.mark.anyio
 

@@ -39,10 +39,10 @@ from starlette_marketplace import (
 from starlette_marketplace.hooks import RegistrationRequested, RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.otel import OpenTelemetry
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, browser, form, starlette_middleware
-from tests.observability import PAGE, codes, older_opentelemetry, rows
-from tests.test_shared_cache import FakeSharedCache
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, browser, form, starlette_middleware
+from tests.support.observability import PAGE, codes, older_opentelemetry, rows
+from tests.support.shared_cache import FakeSharedCache
 
 pytestmark = pytest.mark.anyio
 
@@ -495,8 +495,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from starlette.testclient import TestClient
 from starlette_marketplace import Marketplace, MarketplaceSettings
-from tests.fakes import FakeResolver
-from tests.hosts import form
+from tests.support.fakes import FakeResolver
+from tests.support.hosts import form
 
 marketplace = Marketplace(MarketplaceSettings(secret_key="k" * 32, product_codes="*"), resolver=FakeResolver())
 spans, reader = InMemorySpanExporter(), InMemoryMetricReader()

@@ -3,42 +3,22 @@
 import logging
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import anyio
 import anyio.abc
 import anyio.to_thread
-import httpx2
 import pytest
 from fastapi import FastAPI
 
 from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, browser, form, status_in_the_end
-from tests.memory import living
-from tests.network import Fault, Network
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, browser, crowd, form, status_in_the_end
+from tests.support.memory import living
+from tests.support.network import Fault, Network
 
 pytestmark = pytest.mark.anyio
-
-
-@asynccontextmanager
-async def crowd(
-    buyer: httpx2.AsyncClient, tokens: list[str]
-) -> AsyncIterator[tuple[anyio.abc.TaskGroup, list[httpx2.Response]]]:
-    """Post all these tokens, and go on when each has been answered or waits."""
-    answers: list[httpx2.Response] = []
-
-    async def post(token: str) -> None:
-        answers.append(await buyer.post(LANDING, data=form(token)))
-
-    async with anyio.create_task_group() as tasks:
-        for token in tokens:
-            tasks.start_soon(post, token)
-        await anyio.wait_all_tasks_blocked()
-        yield tasks, answers
 
 
 async def test_when_aws_hangs_so_many_wait_the_rest_is_sent_away_and_the_host_does_not_notice(

@@ -12,7 +12,7 @@ from botocore.loaders import Loader
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import SCENARIOS
 from starlette_marketplace.testing import RunningMarketplace
-from tests.test_aws_failures import FAILURES
+from tests.support.aws_failures import FAILURES
 
 pytest_plugins = ["pytester"]
 
@@ -175,7 +175,7 @@ def test_moto_still_replaces_the_other_services(project: pytest.Pytester) -> Non
         import boto3
         from moto import mock_aws
         from starlette_marketplace import MarketplaceSettings
-        from starlette_marketplace.resolver import AwsResolver
+        from starlette_marketplace.registration.resolver import AwsResolver
 
         @mock_aws
         def test_with(local_marketplace):

@@ -26,12 +26,12 @@ import starlette_marketplace
 from starlette_marketplace import MarketplaceSettings, ThrottledError
 from starlette_marketplace.hooks import RegistrationFailed, RegistrationResolved
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
-from starlette_marketplace.resolution import Resolutions
-from starlette_marketplace.resolver import AwsResolver
-from tests.fakes import FakeResolver
-from tests.hosts import LANDING, Host, browser, fastapi_middleware, form
-from tests.network import refusing
-from tests.servers import over_tls, serve
+from starlette_marketplace.registration.resolution import Resolutions
+from starlette_marketplace.registration.resolver import AwsResolver
+from tests.support.fakes import FakeResolver
+from tests.support.hosts import LANDING, Host, browser, fastapi_middleware, form
+from tests.support.network import refusing
+from tests.support.servers import over_tls, serve
 
 pytestmark = pytest.mark.anyio
 

@@ -27,7 +27,7 @@ from starlette_marketplace import (
     SettingsError,
 )
 from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS
-from starlette_marketplace.resolver import AwsResolver
+from starlette_marketplace.registration.resolver import AwsResolver
 from starlette_marketplace.testing import (
     FakeResolver,
     RunningMarketplace,
@@ -36,9 +36,9 @@ from starlette_marketplace.testing import (
     registration_form,
     run_local_marketplace,
 )
-from tests.fakes import CUSTOMER
-from tests.hosts import LANDING, browser, described, fastapi_middleware, form
-from tests.servers import serve
+from tests.support.fakes import CUSTOMER
+from tests.support.hosts import LANDING, browser, described, fastapi_middleware, form
+from tests.support.servers import serve
 
 SETTINGS = MarketplaceSettings(secret_key="0123456789abcdef" * 2, product_codes="acmeanalytics")
 

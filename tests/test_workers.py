@@ -12,8 +12,8 @@ import httpx2
 import pytest
 
 from starlette_marketplace.testing import RunningMarketplace
-from tests.hosts import LANDING, form
-from tests.redis_server import RedisServer
+from tests.support.hosts import LANDING, form
+from tests.support.redis_server import RedisServer
 
 pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
 
@@ -23,7 +23,8 @@ WORKERS = 4
 @contextmanager
 def workers(environment: dict[str, str]) -> Iterator[str]:
     """The URL of a host with several workers."""
-    command = [sys.executable, "-m", "uvicorn", "tests.worker_host:app", "--workers", str(WORKERS), "--port", "0"]
+    host = "tests.support.worker_host:app"
+    command = [sys.executable, "-m", "uvicorn", host, "--workers", str(WORKERS), "--port", "0"]
     root = Path(__file__).parent.parent
     with subprocess.Popen(
         [*command, "--no-access-log"], cwd=root, env=environment, stderr=subprocess.PIPE, text=True

@@ -6,7 +6,7 @@ import redis
 from fastapi import FastAPI
 
 from starlette_marketplace import MarketplaceMiddleware
-from starlette_marketplace.redis import RedisCache
+from starlette_marketplace.registration.redis import RedisCache
 
 # Whatever speaks as redis.Redis does, such as what Sentinel's master_for() gives, or redis.RedisCluster. Without
 # time-outs, a Redis that hangs would hold up buyers.

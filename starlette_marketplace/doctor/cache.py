@@ -12,7 +12,7 @@ from .findings import Finding, ok, problem, warning
 from .patience import within
 
 if TYPE_CHECKING:
-    from ..redis import RedisCache
+    from ..registration.redis import RedisCache
     from ..settings import MarketplaceSettings
 
 _CHECK = "shared_cache"
@@ -71,7 +71,7 @@ def _cache_at(url: str) -> tuple[RedisCache, Mapping[str, Any]]:
     """The cache as the host makes it, and what redis-py reads in the URL."""
     from redis import ConnectionPool
 
-    from ..redis import RedisCache
+    from ..registration.redis import RedisCache
 
     return RedisCache.from_url(url), ConnectionPool.from_url(url).connection_kwargs
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from .. import errors
 from ..aws_errors import call_error_of
 from ..customer import masked
-from ..resolver import _customer
+from ..registration.resolver import _customer
 from .aws import Aws, code_of, is_aws, reason_of, told
 from .credentials import check_credentials, check_role
 from .findings import Finding, Status, ok, problem, skipped, warning

@@ -8,7 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from .. import errors
-from ..aws import has_metering, make_sessions
+from ..aws_session import has_metering, make_sessions
 from .aws import Aws, Clock, host_of, is_aws, told
 from .calls import check_calls
 from .findings import TOPICS, Finding, ok, problem, skipped, warning

@@ -7,8 +7,8 @@ import re
 from typing import TYPE_CHECKING
 
 from .. import errors
-from ..aws import make_sessions
 from ..aws_errors import lookup_error_of
+from ..aws_session import make_sessions
 from ..customer import masked
 from .aws import Aws, told
 from .findings import Finding, ok, problem, skipped

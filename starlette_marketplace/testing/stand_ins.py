@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 from ..clocks import wall_clock
 from ..customer import MarketplaceCustomer, Registration
 from ..errors import InvalidTokenError, MarketplaceError
-from ..form import RegistrationForm
-from ..session import RegistrationSession
+from ..registration.form import RegistrationForm
+from ..registration.session import RegistrationSession
 from ..settings import MarketplaceSettings, accepts_product, is_identified
 
 

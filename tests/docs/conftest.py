@@ -7,7 +7,7 @@ from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page
 
 from starlette_marketplace.local import LocalMarketplace
-from tests.chromium import open_chromium
+from tests.support.chromium import open_chromium
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Route
 
-from tests.servers import serve
+from tests.support.servers import serve
 
 CLIENT_ID = "acme"
 CLIENT_SECRET = "s" * 32

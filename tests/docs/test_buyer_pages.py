@@ -10,8 +10,8 @@ from starlette_marketplace.hooks import RegistrationRequested
 from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import ROOT, program
 from tests.example_app.browser import hidden_fields
-from tests.hosts import LANDING, browser, form
-from tests.test_aws_failures import FAILURES
+from tests.support.aws_failures import FAILURES
+from tests.support.hosts import LANDING, browser, form
 
 pytestmark = pytest.mark.anyio
 

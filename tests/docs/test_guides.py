@@ -49,9 +49,9 @@ from starlette_marketplace.middleware import MarketplaceOptions
 from starlette_marketplace.testing import add_registration
 from tests.docs.programs import ROOT, program, running, stored
 from tests.example_app.browser import hidden_fields
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_middleware, starlette_mount
-from tests.servers import serve
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_middleware, starlette_mount
+from tests.support.servers import serve
 
 HOOKS_PAGE = (ROOT / "docs/hooks.md").read_text()
 ORIGIN = "http://127.0.0.1"

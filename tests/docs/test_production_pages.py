@@ -22,7 +22,7 @@ from starlette_marketplace import Marketplace, MarketplaceMiddleware, Marketplac
 from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import ROOT, program, running, stored
 from tests.example_app.browser import hidden_fields
-from tests.hosts import LANDING, form
+from tests.support.hosts import LANDING, form
 
 SEVERAL = (ROOT / "docs/several-products.md").read_text()
 GOING_LIVE = (ROOT / "docs/going-live.md").read_text()

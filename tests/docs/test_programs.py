@@ -16,8 +16,8 @@ from starlette.testclient import TestClient
 from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import program, running
 from tests.example_app.browser import hidden_fields
-from tests.hosts import LANDING, browser, form
-from tests.redis_server import RedisServer
+from tests.support.hosts import LANDING, browser, form
+from tests.support.redis_server import RedisServer
 
 
 @pytest.fixture

@@ -34,14 +34,14 @@ from starlette.websockets import WebSocket
 from starlette_marketplace import MarketplaceMiddleware, MarketplaceSettings, Registration, get_registration
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
-from starlette_marketplace.session import RegistrationSession
+from starlette_marketplace.registration.session import RegistrationSession
 from starlette_marketplace.testing import add_registration, make_customer
 from tests.docs.programs import ROOT, program, stored
 from tests.example_app import steps
 from tests.example_app.browser import forget, hidden_fields
 from tests.example_app.wiretap import Wiretap
-from tests.hosts import LANDING, form
-from tests.servers import serve
+from tests.support.hosts import LANDING, form
+from tests.support.servers import serve
 
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text() for name in ("registration-session", "recipes/own-session")}
 FRONT_END = ROOT / "docs/src/recipes/single_page_app"

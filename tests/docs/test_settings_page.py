@@ -21,7 +21,7 @@ from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.errors import SettingsError
 from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import ROOT, program
-from tests.hosts import LANDING, form
+from tests.support.hosts import LANDING, form
 
 PAGE = (ROOT / "docs/settings.md").read_text()
 SECTION = re.compile(

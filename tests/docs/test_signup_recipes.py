@@ -26,8 +26,8 @@ from tests.example_app.steps import PASSWORD, cookie_names, session_cookie, set_
 from tests.example_app.steps import log_in as fill_in_login
 from tests.example_app.third_site import self_submitting_form, serve_third_site
 from tests.example_app.wiretap import Wiretap
-from tests.hosts import LANDING, form
-from tests.servers import serve
+from tests.support.hosts import LANDING, form
+from tests.support.servers import serve
 
 ANN, BOB, EVE = "ann@acme.example", "bob@acme.example", "eve@acme.example"
 RECIPES = ["new_customer", "existing_customer", "several_users", "templates"]

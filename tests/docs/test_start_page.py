@@ -12,9 +12,9 @@ import pytest
 from playwright.sync_api import expect
 
 from starlette_marketplace.local import SCENARIOS
-from tests.chromium import open_chromium
 from tests.docs.programs import ROOT
 from tests.example_app.steps import set_up_account
+from tests.support.chromium import open_chromium
 
 PAGE = (ROOT / "docs/start.md").read_text()
 INSTALL, OPEN, START = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

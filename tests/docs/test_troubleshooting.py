@@ -16,7 +16,7 @@ from tests.docs.troubleshooting_reasons import BY_HOSTS, FAILING, LANDING_PAGE, 
 from tests.docs.troubleshooting_scene import PAGE, Failure, Heading, Reproduction, Row, Scene, headings, rows
 from tests.docs.troubleshooting_start import START
 from tests.docs.troubleshooting_symptoms import SYMPTOMS
-from tests.test_log_events import EVENTS
+from tests.support.observability import EVENTS
 
 HEADINGS = {heading.id: heading for heading in headings()}
 ROWS = rows()

@@ -7,15 +7,15 @@ from starlette.testclient import TestClient
 
 from starlette_marketplace import Marketplace, MarketplaceSettings
 from starlette_marketplace.hooks import RegistrationResolved
-from starlette_marketplace.redis import RedisCache
-from starlette_marketplace.resolver import AwsResolver
-from starlette_marketplace.shared_cache import SharedResolver
+from starlette_marketplace.registration.redis import RedisCache
+from starlette_marketplace.registration.resolver import AwsResolver
+from starlette_marketplace.registration.shared_cache import SharedResolver
 from tests.docs.troubleshooting_scene import Reproduction, Scene
-from tests.fakes import FakeTimer
-from tests.hosts import LANDING, form, starlette_middleware
-from tests.observability import older_opentelemetry
-from tests.redis_server import RedisServer
-from tests.test_log_events import connect_with_a_botocore_that_does_not_know_agreements
+from tests.support.aws import connect_with_a_botocore_that_does_not_know_agreements
+from tests.support.fakes import FakeTimer
+from tests.support.hosts import LANDING, form, starlette_middleware
+from tests.support.observability import older_opentelemetry
+from tests.support.redis_server import RedisServer
 
 
 def begun(scene: Scene) -> str:

@@ -19,16 +19,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_marketplace import Marketplace, MarketplaceError, MarketplaceMiddleware, RequestError, TokenError
 from starlette_marketplace.hooks import RegistrationResolved
-from starlette_marketplace.resolution import Resolutions
-from starlette_marketplace.resolver import AwsResolver
+from starlette_marketplace.registration.resolution import Resolutions
+from starlette_marketplace.registration.resolver import AwsResolver
 from starlette_marketplace.testing import FakeResolver
 from tests.docs.troubleshooting_scene import Failure, Reproduction, Scene, texts_in
-from tests.fakes import FakeTimer
-from tests.hosts import LANDING, browser, form, starlette_middleware
-from tests.network import Fault, Network, refusing
-from tests.servers import over_tls, serve
-from tests.test_hosts import beside, read_form
-from tests.test_overload import crowd
+from tests.support.fakes import FakeTimer
+from tests.support.hosts import LANDING, beside, browser, crowd, form, read_form, starlette_middleware
+from tests.support.network import Fault, Network, refusing
+from tests.support.servers import over_tls, serve
 
 Failing = Callable[[Scene], Failure]
 

@@ -18,10 +18,10 @@ from starlette.types import ASGIApp
 
 from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
-from tests.chromium import open_chromium
 from tests.docs.programs import ROOT
-from tests.hosts import LANDING, form, starlette_middleware
-from tests.network import Network
+from tests.support.chromium import open_chromium
+from tests.support.hosts import LANDING, form, starlette_middleware
+from tests.support.network import Network
 
 PAGE = (ROOT / "docs/troubleshooting.md").read_text()
 

@@ -24,11 +24,11 @@ from starlette_marketplace import (
     SettingsError,
     get_registration,
 )
-from starlette_marketplace.redis import RedisCache
+from starlette_marketplace.registration.redis import RedisCache
 from starlette_marketplace.testing import add_registration, make_customer
 from tests.docs.troubleshooting_scene import Reproduction, Scene
-from tests.hosts import starlette_middleware
-from tests.observability import older_opentelemetry
+from tests.support.hosts import starlette_middleware
+from tests.support.observability import older_opentelemetry
 
 ENVIRONMENT = {"MARKETPLACE_SECRET_KEY": "0123456789abcdef" * 2, "MARKETPLACE_PRODUCT_CODES": "acme"}
 
@@ -82,7 +82,7 @@ def starting(**values: Any) -> Reproduction:
 
 def without_redis_py(scene: Scene) -> None:
     scene.environment.setitem(sys.modules, "redis", None)
-    scene.environment.delitem(sys.modules, "starlette_marketplace.redis", raising=False)
+    scene.environment.delitem(sys.modules, "starlette_marketplace.registration.redis", raising=False)
 
 
 def starting_without_redis_py(scene: Scene) -> str:
@@ -92,7 +92,7 @@ def starting_without_redis_py(scene: Scene) -> str:
 
 def importing_without_redis_py(scene: Scene) -> str:
     without_redis_py(scene)
-    return raised_by(ImportError, lambda: importlib.import_module("starlette_marketplace.redis"))
+    return raised_by(ImportError, lambda: importlib.import_module("starlette_marketplace.registration.redis"))
 
 
 def importing_with_an_old_opentelemetry(scene: Scene) -> str:

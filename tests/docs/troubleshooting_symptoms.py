@@ -24,14 +24,22 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from starlette_marketplace import Marketplace, MarketplaceMiddleware, MarketplaceSettings, Registration
 from starlette_marketplace.hooks import RegistrationResolved
-from starlette_marketplace.session import RegistrationSession
+from starlette_marketplace.registration.session import RegistrationSession
 from starlette_marketplace.testing import make_customer
 from tests.docs.troubleshooting_reasons import reading_the_form_outside
 from tests.docs.troubleshooting_scene import ChromiumThread, Reproduction, Scene
 from tests.example_app.steps import set_up_account
-from tests.hosts import LANDING, form, starlette_middleware, starlette_mount
-from tests.servers import serve
-from tests.test_hosts import RewritePath, beside, csrf, read_form
+from tests.support.hosts import (
+    LANDING,
+    RewritePath,
+    beside,
+    csrf,
+    form,
+    read_form,
+    starlette_middleware,
+    starlette_mount,
+)
+from tests.support.servers import serve
 
 SECURE = "https://app.example"
 

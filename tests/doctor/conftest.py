@@ -23,9 +23,9 @@ from tests.doctor.world import (
     World,
     secrets_of,
 )
-from tests.hosts import fastapi_middleware
-from tests.internet import internet
-from tests.servers import serve
+from tests.support.hosts import fastapi_middleware
+from tests.support.internet import internet
+from tests.support.servers import serve
 
 
 @pytest.fixture(scope="package")

@@ -12,7 +12,7 @@ import pytest
 from starlette_marketplace.doctor import Finding, examine
 from starlette_marketplace.doctor.findings import TOPICS
 from tests.doctor.world import Run
-from tests.redis_server import RedisServer
+from tests.support.redis_server import RedisServer
 
 PASSWORD = "hunter2"
 # Time enough for a machine that is busy with other things.

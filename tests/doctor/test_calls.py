@@ -18,8 +18,8 @@ from tests.doctor.world import (
     assert_found,
     examined,
 )
-from tests.network import refusing
-from tests.servers import serve
+from tests.support.network import refusing
+from tests.support.servers import serve
 
 FAULTS = {
     "expired-credentials": Plant(

@@ -24,8 +24,8 @@ from tests.doctor.world import (
     plant,
     secrets_of,
 )
-from tests.hosts import LANDING
-from tests.servers import serve
+from tests.support.hosts import LANDING
+from tests.support.servers import serve
 
 
 def test_a_right_configuration_is_silent(doctor: Callable[..., Run], world: World) -> None:

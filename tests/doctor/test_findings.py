@@ -12,7 +12,7 @@ from tests.doctor.world import (
     OTHER,
     Run,
 )
-from tests.hosts import LANDING
+from tests.support.hosts import LANDING
 
 DOCS = (Path(__file__).parents[2] / "docs/doctor.md").read_text()
 

@@ -17,9 +17,9 @@ from tests.doctor.world import (
     World,
     examined,
 )
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, fastapi_middleware
-from tests.servers import serve
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, fastapi_middleware
+from tests.support.servers import serve
 
 LANDING_FAULTS = {
     "plain-http": Plant(

@@ -21,8 +21,8 @@ from starlette.types import Receive, Scope, Send
 from starlette_marketplace.doctor import Finding, examine
 from starlette_marketplace.doctor.findings import TOPICS
 from starlette_marketplace.local import LocalMarketplace
-from tests.hosts import LANDING
-from tests.internet import Internet
+from tests.support.hosts import LANDING
+from tests.support.internet import Internet
 
 SECRET_KEY = "Zk3vQ8xW1nB6tY0pL5sD9fG2hJ7aR4uM"
 AWS_SECRET_KEY = "wJalrXUtnFEMI0K7MDENG1bPxRfiCYzzKEYabcde"

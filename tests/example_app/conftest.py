@@ -11,10 +11,10 @@ from sqlalchemy.orm import Session
 
 from example_app.app import create_app
 from starlette_marketplace.local import LocalMarketplace
-from tests.chromium import open_chromium
 from tests.example_app.browser import Browser
 from tests.example_app.wiretap import MoodyAws, Wiretap
-from tests.servers import serve
+from tests.support.chromium import open_chromium
+from tests.support.servers import serve
 
 
 @pytest.fixture

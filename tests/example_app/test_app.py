@@ -14,7 +14,7 @@ from example_app.app import create_app
 from example_app.models import Subscription, User, Workspace
 from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import Browser, hidden_fields, typed_fields
-from tests.servers import serve
+from tests.support.servers import serve
 
 PASSWORD = "correct horse"
 GLOBEX = {"company": "Globex", "email": "hank@globex.example", "password": PASSWORD}

@@ -15,7 +15,7 @@ from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import Browser
 from tests.example_app.steps import sign_up
 from tests.example_app.wiretap import Wiretap
-from tests.servers import serve
+from tests.support.servers import serve
 
 MALLORY = {"company": "Mallory Ltd", "email": "mallory@evil.example", "password": "correct horse"}
 

@@ -14,7 +14,7 @@ from starlette.datastructures import Address
 
 from example_app.app import create_app
 from example_app.rate_limit import RateLimit
-from tests.servers import serve
+from tests.support.servers import serve
 
 LOGIN = {"email": "hank@globex.example", "password": "a wrong one"}
 SIGNUP = {"company": "Globex", "email": "hank@globex.example", "password": "short"}

@@ -6,7 +6,7 @@ import pytest
 
 from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import Browser
-from tests.servers import serve
+from tests.support.servers import serve
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import pytest
 
 from starlette_marketplace.local import LocalMarketplace
 from tests.local.clients import Aws
-from tests.servers import serve
+from tests.support.servers import serve
 
 
 @pytest.fixture

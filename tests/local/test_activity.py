@@ -23,8 +23,8 @@ from tests.local.clients import (
 from tests.local.pages import Page, open_page
 from tests.local.timers import Draws, Timer
 from tests.local.watched import Watched
-from tests.servers import serve
-from tests.sockets import answer_on, connect
+from tests.support.servers import serve
+from tests.support.sockets import answer_on, connect
 
 
 def text_of(page: Page) -> str:

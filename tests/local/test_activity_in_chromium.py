@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from starlette_marketplace.local import LocalMarketplace
-from tests.chromium import open_chromium
 from tests.local.clients import Aws
-from tests.servers import serve
+from tests.support.chromium import open_chromium
+from tests.support.servers import serve
 
 
 # Playwright keeps an event loop in this thread for as long as it runs, and the tests elsewhere start their own.

@@ -5,8 +5,8 @@ from botocore.exceptions import ClientError
 from starlette_marketplace.local import LocalMarketplace, ResolveCall
 from tests.local.clients import Aws, body_of, signed_headers, signed_post, signed_request
 from tests.local.watched import Watched
-from tests.servers import serve
-from tests.sockets import connect
+from tests.support.servers import serve
+from tests.support.sockets import connect
 
 
 def answer_of(marketplace: LocalMarketplace, url: str, scenario: str) -> httpx2.Response:

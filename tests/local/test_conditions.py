@@ -10,7 +10,7 @@ from starlette_marketplace.local import CONDITIONS, Condition, LocalMarketplace,
 from tests.local.clients import Aws, ask_patiently
 from tests.local.pages import open_page
 from tests.local.timers import Draws, Timer
-from tests.servers import serve
+from tests.support.servers import serve
 
 THROTTLED = ("ThrottlingException", 400, "Rate exceeded")
 INTERNAL_ERROR = ("InternalServiceErrorException", 500, "An internal error has occurred")

@@ -5,8 +5,8 @@ import pytest
 
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace, ResolveCall
 from tests.local.clients import Aws, body_of, signed_headers
-from tests.servers import serve, serve_by_hypercorn
-from tests.sockets import answer_on, connect
+from tests.support.servers import serve, serve_by_hypercorn
+from tests.support.sockets import answer_on, connect
 
 PAGES = ["/", "/activity", "/activity/registrations", "/connect", "/static/storefront.css"]
 CONTROLS = ["/buyer", "/agreements", "/conditions"]

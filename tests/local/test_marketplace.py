@@ -12,7 +12,7 @@ from trio.testing import MockClock
 
 from starlette_marketplace.local import LocalMarketplace
 from tests.local.clients import Aws
-from tests.servers import serve
+from tests.support.servers import serve
 
 
 def test_a_token_looks_like_those_of_aws_and_is_awkward_in_a_form(marketplace: LocalMarketplace) -> None:

@@ -5,7 +5,7 @@ import pytest
 
 from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS, LocalMarketplace, ResolveCall, Scenario
 from tests.local.clients import Aws, ask_patiently
-from tests.sockets import answer_on, connect
+from tests.support.sockets import answer_on, connect
 
 
 @pytest.mark.parametrize("scenario", ["new-product", "free-trial"])

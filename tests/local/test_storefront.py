@@ -6,7 +6,7 @@ import pytest
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace, Scenario
 from tests.local.clients import Aws, ask_patiently
 from tests.local.pages import TOKEN, Page, open_page
-from tests.servers import serve
+from tests.support.servers import serve
 
 SUBSCRIPTIONS = ["new-product", "free-trial", "legacy-product", "second-agreement"]
 TROUBLES = [

@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 
 from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS
-from tests.hosts import LANDING
+from tests.support.hosts import LANDING
 
 from .aws import Aws
 from .report import Tally

@@ -13,8 +13,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from starlette_marketplace import InvalidTokenError, MarketplaceCustomer, MarketplaceSettings
-from starlette_marketplace.resolver import AwsResolver
-from tests.hosts import starlette_middleware
+from starlette_marketplace.registration.resolver import AwsResolver
+from tests.support.hosts import starlette_middleware
 
 
 class Counting(AwsResolver):

@@ -40,8 +40,8 @@ from starlette_marketplace.hooks import (
     RegistrationResolved,
 )
 from starlette_marketplace.local import LocalMarketplace, ResolveCall
-from starlette_marketplace.redis import RedisCache
-from starlette_marketplace.shared_cache import SharedCache
+from starlette_marketplace.registration.redis import RedisCache
+from starlette_marketplace.registration.shared_cache import SharedCache
 from starlette_marketplace.testing import (
     FakeResolver,
     RunningMarketplace,

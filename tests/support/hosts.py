@@ -1,17 +1,21 @@
 """The hosts that every answer is tested on: FastAPI and Starlette, with the middleware and with the mounted form."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Unpack
 
 import anyio
+import anyio.abc
+import anyio.to_thread
 import httpx2
+from asgi_csrf import asgi_csrf  # type: ignore[import-untyped]  # it comes without types
 from fastapi import Depends, FastAPI
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_marketplace import (
     Marketplace,
@@ -141,3 +145,55 @@ async def status_in_the_end(buyer: httpx2.AsyncClient, token: str) -> int:
 def form(token: str, **hints: str) -> dict[str, str]:
     fields = {"x-amzn-marketplace-token": token}
     return fields | {f"x-amzn-marketplace-{name.replace('_', '-')}": value for name, value in hints.items()}
+
+
+def beside(app: ASGIApp, *, outside: Sequence[Middleware] = (), inside: Sequence[Middleware] = ()) -> Starlette:
+    """`app` with other middleware around ours. Where ours is not, inside and outside are the same."""
+    assert isinstance(app, Starlette)
+    app.user_middleware[:] = [*outside, *app.user_middleware, *inside]
+    return app
+
+
+class RewritePath:
+    """Gives the app another path than the browser asked for."""
+
+    def __init__(self, app: ASGIApp, *, strip: str = "", add: str = "", root_path: str | None = None) -> None:
+        self._app = app
+        self._strip = strip
+        self._add = add
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if not scope["path"].startswith(self._strip):
+            await PlainTextResponse("not below the public prefix", status_code=404)(scope, receive, send)
+            return
+        scope = {**scope, "path": self._add + scope["path"].removeprefix(self._strip)}
+        if self._root_path is not None:
+            scope["root_path"] = self._root_path
+        await self._app(scope, receive, send)
+
+
+def csrf(**options: Any) -> Middleware:
+    return Middleware(asgi_csrf, signing_secret="s" * 32, always_set_cookie=True, **options)
+
+
+async def read_form(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    await request.form()
+    return await call_next(request)
+
+
+@asynccontextmanager
+async def crowd(
+    buyer: httpx2.AsyncClient, tokens: list[str]
+) -> AsyncIterator[tuple[anyio.abc.TaskGroup, list[httpx2.Response]]]:
+    """Post all these tokens, and go on when each has been answered or waits."""
+    answers: list[httpx2.Response] = []
+
+    async def post(token: str) -> None:
+        answers.append(await buyer.post(LANDING, data=form(token)))
+
+    async with anyio.create_task_group() as tasks:
+        for token in tokens:
+            tasks.start_soon(post, token)
+        await anyio.wait_all_tasks_blocked()
+        yield tasks, answers

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.types import Message, Send
 
-    from .errors import MarketplaceError
+    from ..errors import MarketplaceError
 
 _STYLE = """
 :root { color-scheme: light dark; --text: #1b2533; --muted: #566275; --page: #f3f5f9; --card: #fff; --line: #dde3ec;

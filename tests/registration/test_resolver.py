@@ -2,16 +2,13 @@ import gc
 import gzip
 import json
 import logging
-import os
 import re
 import socket
 import sys
 import threading
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -20,8 +17,7 @@ import anyio
 import botocore
 import pytest
 from botocore.exceptions import ClientError
-from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
 from starlette_marketplace import (
@@ -33,108 +29,39 @@ from starlette_marketplace import (
     ExpiredTokenError,
     IncompleteAnswerError,
     InvalidTokenError,
-    MarketplaceCustomer,
     MarketplaceError,
-    MarketplaceSettings,
     RegionError,
     SettingsError,
     ThrottledError,
     UnavailableError,
     __version__,
 )
-from starlette_marketplace.clocks import monotonic
 from starlette_marketplace.local import LocalMarketplace
-from starlette_marketplace.resolver import AwsResolver, _customer
-from tests.fakes import FakeTimer
-from tests.servers import serve
+from starlette_marketplace.registration.resolver import _customer
+from tests.support.aws import (
+    CUSTOMER,
+    IDENTITY,
+    LICENSE,
+    ROLE,
+    TOKEN,
+    FakeAws,
+    FakeSts,
+    answer,
+    error_of,
+    failure,
+    resolver_of,
+    sts_failure,
+)
+from tests.support.fakes import FakeTimer
+from tests.support.servers import serve
 
-TOKEN = "aT0ken+with/all==" * 8
-ACCOUNT = "123456789012"
-LICENSE = "arn:aws:license-manager::111122223333:license:l-0123456789abcdef"
-ROLE = "arn:aws:iam::210987654321:role/resolver"
-IDENTITY = {
-    "CustomerAWSAccountId": ACCOUNT,
-    "ProductCode": "acme",
-    "LicenseArn": LICENSE,
-    "Metadata": {"AgreementId": "agmt-1"},
-}
-CUSTOMER = MarketplaceCustomer(aws_account_id=ACCOUNT, product_code="acme", license_arn=LICENSE, agreement_id="agmt-1")
-
-
-class Call:
-    """A request that AWS received."""
-
-    def __init__(self, request: Request, body: bytes) -> None:
-        self.client = request.client
-        self.headers = request.headers
-        self.body = body
-
-    @property
-    def credential(self) -> list[str]:
-        """Key id, day, region, service and the end of the credential scope."""
-        match = re.search("Credential=([^,]+)", self.headers["authorization"])
-        assert match
-        return match[1].split("/")
-
-
-class FakeAws:
-    """An AWS service that gives these answers one after the other, and the last one for ever."""
-
-    def __init__(self, *answers: Response) -> None:
-        self._answers = answers
-        self.calls: list[Call] = []
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        self.calls.append(Call(request, await request.body()))
-        await self.answer(len(self.calls) - 1)(scope, receive, send)
-
-    def answer(self, number: int) -> Response:
-        return self._answers[min(number, len(self._answers) - 1)]
-
-
-def answer(content: Mapping[str, object] = IDENTITY, status: int = 200) -> Response:
-    headers = {"x-amzn-RequestId": "request-1"}
-    return JSONResponse(content, status, headers, media_type="application/x-amz-json-1.1")
-
-
-def failure(code: str, status: int = 400, message: str = "No") -> Response:
-    return answer({"__type": code, "message": message}, status)
-
-
-def resolver_of(url: str | None, *, timer: Callable[[], float] = monotonic, **changes: Any) -> AwsResolver:
-    values: dict[str, Any] = {"endpoint_url": url, "max_attempts": 1} | changes
-    return AwsResolver(MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values), timer=timer)
-
-
-def error_of(resolver: AwsResolver, token: str = TOKEN) -> MarketplaceError:
-    """The error of a resolution, which does not show the token."""
-    with pytest.raises(MarketplaceError) as caught:
-        resolver.resolve(token)
-    assert token not in "".join(traceback.format_exception(caught.value))
-    for frame, _ in traceback.walk_tb(caught.value.__traceback__):
-        if frame.f_globals["__name__"].startswith("starlette_marketplace"):
-            assert token not in repr(frame.f_locals)
-    return caught.value
+pytestmark = pytest.mark.usefixtures("environment")
 
 
 def answered(*answers: Response) -> MarketplaceError:
     """The error that this answer of AWS becomes."""
     with serve(FakeAws(*answers), lifespan="off") as url:
         return error_of(resolver_of(url))
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    """AWS credentials in the environment, and nothing else of AWS on this machine."""
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "OWNKEY")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    return monkeypatch
 
 
 @pytest.mark.parametrize("scenario", ["new-product", "free-trial", "wrong-product"])
@@ -758,31 +685,6 @@ def test_threads_that_call_first_at_once_make_one_client(caplog: pytest.LogCaptu
     assert len(warnings_in(caplog)) == 1
 
 
-class FakeSts(FakeAws):
-    """The service that roles are assumed with: credentials KEY0, KEY1 and so on, the first good for some seconds."""
-
-    def __init__(self, *, first_lifetime: float = 3600) -> None:
-        super().__init__()
-        self._first_lifetime = first_lifetime
-
-    def answer(self, number: int) -> Response:
-        expiration = datetime.now(UTC) + timedelta(seconds=self._first_lifetime if number == 0 else 3600)
-        return Response(
-            '<AssumeRoleResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><AssumeRoleResult><Credentials>'
-            f"<AccessKeyId>KEY{number}</AccessKeyId><SecretAccessKey>secret</SecretAccessKey>"
-            f"<SessionToken>session{number}</SessionToken><Expiration>{expiration:%Y-%m-%dT%H:%M:%SZ}</Expiration>"
-            "</Credentials></AssumeRoleResult></AssumeRoleResponse>",
-            media_type="text/xml",
-        )
-
-
-def sts_failure(code: str, status: int = 403) -> Response:
-    error = (
-        f"<Error><Type>Sender</Type><Code>{code}</Code><Message>No</Message></Error><RequestId>request-2</RequestId>"
-    )
-    return Response(f"<ErrorResponse>{error}</ErrorResponse>", status, media_type="text/xml")
-
-
 @pytest.mark.parametrize("changes", [{}, {"role_arn": ROLE}])
 def test_a_client_that_is_made_anew_does_not_read_the_models_of_aws_again(
     environment: pytest.MonkeyPatch, changes: Any
@@ -806,7 +708,9 @@ def test_a_client_that_is_made_anew_does_not_read_the_models_of_aws_again(
             gc.enable()
 
 
-def test_a_role_is_assumed_once_and_the_call_is_signed_with_its_credentials(environment: pytest.MonkeyPatch) -> None:
+def test_a_role_is_assumed_once_and_the_call_is_signed_with_its_credentials(
+    environment: pytest.MonkeyPatch,
+) -> None:
     aws, sts = FakeAws(answer()), FakeSts()
     with serve(aws, lifespan="off") as url, serve(sts, lifespan="off") as sts_url:
         environment.setenv("AWS_ENDPOINT_URL_STS", sts_url)

@@ -23,12 +23,13 @@ from starlette.types import ASGIApp
 
 from starlette_marketplace import Marketplace, MarketplaceCustomer, MarketplaceSettings, SettingsError
 from starlette_marketplace.local import LocalMarketplace
-from starlette_marketplace.redis import RedisCache
-from starlette_marketplace.shared_cache import SharedResolver
-from tests.fakes import CUSTOMER, FakeResolver
-from tests.hosts import LANDING, browser, form, starlette_middleware
-from tests.network import hanging_in_connect, refusing
-from tests.redis_server import AnsweringServer, RedisServer, Switch, redis_server
+from starlette_marketplace.registration.outage import Breaker
+from starlette_marketplace.registration.redis import RedisCache
+from starlette_marketplace.registration.shared_cache import SharedResolver
+from tests.support.fakes import CUSTOMER, FakeResolver
+from tests.support.hosts import LANDING, browser, form, starlette_middleware
+from tests.support.network import hanging_in_connect, refusing
+from tests.support.redis_server import AnsweringServer, RedisServer, Switch, redis_server
 
 
 @pytest.fixture
@@ -224,7 +225,7 @@ def test_options_in_the_query_of_the_url_win(own_server: RedisServer) -> None:
 FORKING = """
 import json, os, sys, threading, warnings
 import redis
-from starlette_marketplace.redis import RedisCache
+from starlette_marketplace.registration.redis import RedisCache
 
 warnings.simplefilter("ignore")  # that a process with threads forks
 kind, url = sys.argv[1:]
@@ -531,7 +532,7 @@ async def test_a_redis_that_is_killed_fails_no_buyer_is_logged_once_and_comes_ba
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(SharedResolver, "_PAUSE", 0.0)
+    monkeypatch.setattr(Breaker, "_PAUSE", 0.0)
     worker = starlette_middleware(settings=replace(settings, cache_url=own_server.url))
     tokens = [marketplace.issue_token("new-product") for _ in range(4)]
     async with browser(worker) as buyer:
@@ -623,11 +624,12 @@ def test_without_redis_py_the_error_names_the_extra(
     settings: MarketplaceSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "redis", None)
-    monkeypatch.delitem(sys.modules, "starlette_marketplace.redis")
+    monkeypatch.delitem(sys.modules, "starlette_marketplace.registration.redis")
     with pytest.raises(SettingsError) as caught:
         Marketplace(replace(settings, cache_url="redis://localhost"))
     assert str(caught.value) == (
-        "cache_url is set: starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'"
+        "cache_url is set: starlette_marketplace.registration.redis needs redis-py: "
+        "pip install 'starlette-marketplace[redis]'"
     )
 
 

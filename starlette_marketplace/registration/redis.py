@@ -16,12 +16,12 @@ try:
     from redis.retry import Retry
 except ImportError as _error:
     raise ImportError(
-        "starlette_marketplace.redis needs redis-py: pip install 'starlette-marketplace[redis]'"
+        "starlette_marketplace.registration.redis needs redis-py: pip install 'starlette-marketplace[redis]'"
     ) from _error
 
-from .clocks import monotonic
-from .hooks import is_async
-from .threads import call_after_fork
+from ..clocks import monotonic
+from ..hooks import is_async
+from ..threads import call_after_fork
 
 if TYPE_CHECKING:
     from typing import Self

@@ -19,18 +19,17 @@ import anyio
 import anyio.lowlevel
 from cachetools import TLRUCache
 
-from .clocks import monotonic
-from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
-from .keys import Keys
-from .resolver import HiddenToken
-from .shared_cache import VERDICT_TTL, key_of
-from .telemetry import Telemetry
-from .threads import Threads, call_after_fork
+from ..clocks import monotonic
+from ..errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
+from ..keys import Keys
+from ..telemetry import Telemetry
+from ..threads import Threads, call_after_fork
+from .kept import HiddenToken, key_of, lifetime
 
 if TYPE_CHECKING:
-    from .customer import MarketplaceCustomer
+    from ..customer import MarketplaceCustomer
+    from ..settings import MarketplaceSettings
     from .resolver import Resolver
-    from .settings import MarketplaceSettings
 
 E = TypeVar("E", bound=MarketplaceError)
 R = TypeVar("R")
@@ -67,7 +66,7 @@ class Resolutions:
         self._telemetry = Telemetry() if telemetry is None else telemetry
         self._timer = timer
         self._deadline = settings.deadline
-        self._ttl = settings.cache_ttl
+        self._settings = settings
         self._cache_size = settings.cache_size
         self._threads = settings.max_concurrency
         self._limit = settings.max_concurrency + settings.max_waiting
@@ -224,7 +223,7 @@ class Resolutions:
                 self._outcomes[key] = future.result()
 
     def _keep_until(self, key: str, outcome: MarketplaceCustomer | TokenError, now: float) -> float:
-        return now + (min(self._ttl, VERDICT_TTL) if isinstance(outcome, TokenError) else self._ttl)
+        return now + lifetime(outcome, self._settings)
 
     def _resolve(self, flight: _Flight[MarketplaceCustomer], token: HiddenToken) -> MarketplaceCustomer:
         with self._telemetry.resolution():

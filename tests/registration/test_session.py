@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from starlette_marketplace import MarketplaceCustomer, MarketplaceSettings, Registration
 from starlette_marketplace.keys import Keys
-from starlette_marketplace.session import RegistrationSession
+from starlette_marketplace.registration.session import RegistrationSession
 
 KEY = "k3y-0123456789abcdef0123456789ab"
 NEW_KEY = "n3w-0123456789abcdef0123456789ab"

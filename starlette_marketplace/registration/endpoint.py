@@ -14,13 +14,13 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
-from .clocks import wall_clock
-from .customer import Registration, masked
-from .errors import ConfigurationError, MarketplaceError, ProductMismatchError
+from ..clocks import wall_clock
+from ..customer import Registration, masked
+from ..errors import ConfigurationError, MarketplaceError, ProductMismatchError
+from ..hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
+from ..settings import accepts_product
 from .form import RegistrationForm, read_form
-from .hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from .responses import Seller, error_page, json_error, json_success, landing_page, prefers_json, without_body
-from .settings import accepts_product
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from ..settings import MarketplaceSettings
+    from ..telemetry import Outcome, Telemetry
     from .resolution import Resolutions
     from .session import RegistrationSession
-    from .settings import MarketplaceSettings
-    from .telemetry import Outcome, Telemetry
 
 logger: logging.Logger = logging.getLogger("starlette_marketplace")
 

@@ -11,8 +11,8 @@ from starlette.routing import Mount
 from starlette.types import ASGIApp
 
 from starlette_marketplace import Marketplace, MarketplaceSettings, ThrottledError
-from tests.fakes import FakeResolver
-from tests.hosts import LANDING, browser, fastapi_middleware, form
+from tests.support.fakes import FakeResolver
+from tests.support.hosts import LANDING, browser, fastapi_middleware, form
 
 pytestmark = pytest.mark.anyio
 

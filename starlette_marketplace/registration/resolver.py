@@ -3,37 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
-from . import errors
-from .aws import Client, Connection
-from .aws_errors import request_id_in
-from .clocks import monotonic
-from .customer import MarketplaceCustomer
-from .settings import is_identified
+from .. import errors
+from ..aws import Client, Connection
+from ..aws_errors import request_id_in
+from ..clocks import monotonic
+from ..customer import MarketplaceCustomer
+from ..settings import is_identified
+from .kept import HiddenToken
 
 if TYPE_CHECKING:
-    from .settings import MarketplaceSettings
-    from .telemetry import Telemetry
-
-
-@dataclass(frozen=True, slots=True)
-class HiddenToken:
-    """A registration token on its way to AWS.
-
-    Error trackers send the local variables of every frame along with a log line, so a frame that calls what may log
-    holds a token only like this.
-
-    Attributes:
-        value: The token.
-    """
-
-    value: str = field(repr=False)
-
-    def is_quoted_in(self, text: str) -> bool:
-        """Whether `text` has the token in it. Something very short is no token, and may be part of any word."""
-        return len(self.value) >= 8 and self.value in text
+    from ..settings import MarketplaceSettings
+    from ..telemetry import Telemetry
 
 
 class Resolver(Protocol):

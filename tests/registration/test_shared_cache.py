@@ -3,8 +3,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
@@ -21,61 +20,14 @@ from starlette_marketplace import (
     MarketplaceSettings,
 )
 from starlette_marketplace.keys import Keys
-from starlette_marketplace.resolution import Resolutions
-from starlette_marketplace.resolver import CheckedResolver
-from starlette_marketplace.shared_cache import SharedResolver
+from starlette_marketplace.registration.resolution import Resolutions
+from starlette_marketplace.registration.resolver import CheckedResolver
+from starlette_marketplace.registration.shared_cache import SharedResolver
 from starlette_marketplace.telemetry import Telemetry
-from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
+from tests.support.fakes import CUSTOMER, FakeResolver, FakeTimer
+from tests.support.shared_cache import BrokenOff, FakeSharedCache, worker
 
 OTHER = replace(CUSTOMER, aws_account_id="999999999999")
-
-
-class FakeSharedCache:
-    """A cache on another machine: a store, and a lock for each key."""
-
-    def __init__(self) -> None:
-        self.values: dict[str, str] = {}
-        self.ttls: list[float] = []
-        self.fails: set[str] = set()
-        self.breaks_off = False
-        self.used: Counter[str] = Counter()
-        self._locks: dict[str, threading.Lock] = {}
-
-    def _use(self, operation: str) -> None:
-        self.used[operation] += 1
-        if self.breaks_off:
-            raise BrokenOff
-        if operation in self.fails:
-            raise ConnectionError("redis://:hunter2@cache.example is down")
-
-    def get(self, key: str) -> str | None:
-        self._use("get")
-        return self.values.get(key)
-
-    def set(self, key: str, value: str, ttl: float) -> None:
-        self._use("set")
-        self.values[key] = value
-        self.ttls.append(ttl)
-
-    @contextmanager
-    def lock(self, key: str) -> Iterator[None]:
-        self._use("lock")
-        with self._locks.setdefault(key, threading.Lock()):
-            yield
-        self._use("unlock")
-
-
-def worker(
-    resolver: FakeResolver,
-    cache: FakeSharedCache,
-    *,
-    timer: Callable[[], float] | None = None,
-    clock: Callable[[], float] | None = None,
-    **settings: float | str,
-) -> SharedResolver:
-    values = {"secret_key": "k" * 32, "product_codes": "*"} | settings
-    given = MarketplaceSettings(**values)  # type: ignore[arg-type]  # a mixture of types
-    return SharedResolver(resolver, cache, given, timer=timer or FakeTimer(), clock=clock or FakeTimer())
 
 
 def outcome(resolver: SharedResolver, token: str) -> MarketplaceCustomer | MarketplaceError:
@@ -501,8 +453,9 @@ def test_a_cache_that_hangs_for_longer_than_a_buyer_waits_takes_no_more_threads(
 FORKING = """
 import os, threading, warnings
 from starlette_marketplace import MarketplaceSettings
-from starlette_marketplace.shared_cache import SharedResolver
-from tests.test_shared_cache import FakeResolver, FakeSharedCache
+from starlette_marketplace.registration.shared_cache import SharedResolver
+from tests.support.fakes import FakeResolver
+from tests.support.shared_cache import FakeSharedCache
 
 warnings.simplefilter("ignore")  # that a process with threads forks
 ours = SharedResolver(FakeResolver(), FakeSharedCache(), MarketplaceSettings(secret_key="k" * 32, product_codes="*"))
@@ -534,10 +487,6 @@ def test_a_customer_without_a_license_that_another_worker_has_shared_is_not_enou
     assert worker(resolver, cache).resolve("good") == legacy
     resolver.answers = {"good": CUSTOMER}
     assert worker(resolver, cache, legacy_product_codes="none").resolve("good") == CUSTOMER
-
-
-class BrokenOff(BaseException):
-    """What no handler of exceptions catches, such as the time-out of gevent."""
 
 
 def test_a_call_that_is_broken_off_is_not_taken_for_one_that_hangs() -> None:

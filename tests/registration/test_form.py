@@ -24,7 +24,7 @@ from starlette_marketplace import (
     RequestTooLargeError,
     UnsupportedMediaTypeError,
 )
-from starlette_marketplace.form import RegistrationForm, read_form
+from starlette_marketplace.registration.form import RegistrationForm, read_form
 
 pytestmark = pytest.mark.anyio
 

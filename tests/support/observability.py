@@ -9,7 +9,7 @@ from types import ModuleType
 
 import pytest
 
-PAGE = (Path(__file__).parent.parent / "docs/observability.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs/observability.md").read_text()
 
 
 def rows(header: str) -> list[list[str]]:
@@ -37,3 +37,9 @@ def older_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         patch.setitem(sys.modules, "opentelemetry.metrics", api)
         patch.delitem(sys.modules, "starlette_marketplace.otel", raising=False)
         yield
+
+
+EVENTS = [
+    (codes(message)[0], level, frozenset(codes(extra)))
+    for message, level, extra, _, _ in rows("message | level | `extra` | what it means | what to do")
+]

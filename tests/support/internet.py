@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import trustme
 
-from tests.network import QuietServer
+from tests.support.network import QuietServer
 
 
 class Internet(QuietServer):

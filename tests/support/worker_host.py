@@ -1,4 +1,4 @@
-"""A host for several workers, with settings from the environment: `uvicorn tests.worker_host:app --workers 4`."""
+"""A host for several workers, with settings from the environment; `tests/test_workers.py` starts it."""
 
 import os
 

@@ -21,7 +21,7 @@ from starlette.datastructures import Headers
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from .errors import (
+from ..errors import (
     MalformedRequestError,
     MissingTokenError,
     RequestTooLargeError,

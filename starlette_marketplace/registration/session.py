@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Literal
 from itsdangerous import BadSignature, Signer
 from starlette.responses import Response
 
-from .clocks import wall_clock
-from .customer import ID_LENGTH, Registration
-from .keys import Keys
-from .settings import accepts_product, is_identified
+from ..clocks import wall_clock
+from ..customer import ID_LENGTH, Registration
+from ..keys import Keys
+from ..settings import accepts_product, is_identified
 
 if TYPE_CHECKING:
     from starlette.requests import HTTPConnection
 
-    from .settings import MarketplaceSettings
+    from ..settings import MarketplaceSettings
 
 # RFC 6265bis, section 5.6: browsers ignore a cookie whose name and value are longer together.
 _MAX_COOKIE_SIZE = 4096

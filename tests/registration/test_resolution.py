@@ -23,9 +23,9 @@ from starlette_marketplace import (
     OverloadedError,
     UnavailableError,
 )
-from starlette_marketplace.resolution import Resolutions
+from starlette_marketplace.registration.resolution import Resolutions
 from starlette_marketplace.threads import Threads
-from tests.fakes import CUSTOMER, FakeResolver, FakeTimer
+from tests.support.fakes import CUSTOMER, FakeResolver, FakeTimer
 
 pytestmark = pytest.mark.anyio
 

@@ -3,7 +3,7 @@
 import socket
 from urllib.parse import urlsplit
 
-from tests.hosts import LANDING
+from tests.support.hosts import LANDING
 
 URLENCODED = "Content-Type: application/x-www-form-urlencoded"
 

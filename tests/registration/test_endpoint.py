@@ -18,10 +18,10 @@ from starlette.types import ASGIApp, Message, Receive
 
 from starlette_marketplace import MarketplaceSettings, ThrottledError
 from starlette_marketplace.local import LocalMarketplace
-from tests.fakes import CUSTOMER, FakeResolver, said
-from tests.hosts import HOSTS, LANDING, Host, browser, fastapi_middleware, form, status_in_the_end
-from tests.servers import serve
-from tests.sockets import connect, post_of
+from tests.support.fakes import CUSTOMER, FakeResolver, said
+from tests.support.hosts import HOSTS, LANDING, Host, browser, fastapi_middleware, form, status_in_the_end
+from tests.support.servers import serve
+from tests.support.sockets import connect, post_of
 
 pytestmark = pytest.mark.anyio
 

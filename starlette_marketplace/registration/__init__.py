@@ -1,0 +1,1 @@
+"""Who came: from the POST to the fulfillment URL to the signed registration session."""
