@@ -8,7 +8,7 @@ from types import ModuleType
 import starlette_marketplace
 
 PACKAGE = Path(starlette_marketplace.__file__).parent
-ARCHITECTURE = (PACKAGE.parent / "docs/architecture.md").read_text()
+ARCHITECTURE = (Path(__file__).parents[1] / "docs/architecture.md").read_text()
 
 
 def test_all_is_sorted_and_lists_everything_that_the_package_exports() -> None:

@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 EXTRAS = "local,opentelemetry,redis"
 TEST_TOOLS = ("--group", f"{ROOT}/pyproject.toml:test")
-# All tests of the package itself, tests/test_*.py, but these. `make test` runs them all, on the newest versions.
+# All tests of the package itself, in tests/ and tests/registration/, but these. `make test` runs them all, on the newest versions.
 NOT_CORE = {
     "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
     "test_overload.py": "loads the machine",
@@ -124,7 +124,8 @@ def environment(folder: Path, *requirements: str | Path) -> Path:
 def core_tests(python: Path, sdist: Path) -> str:
     """How the core tests of the sdist ended on the package that `python` has."""
     checkout = unpacked(sdist, python.parents[1] / "sdist")
-    tests = sorted(path for path in (checkout / "tests").glob("test_*.py") if path.name not in NOT_CORE)
+    folders = (checkout / "tests", checkout / "tests/registration")
+    tests = sorted(path for folder in folders for path in folder.glob("test_*.py") if path.name not in NOT_CORE)
     ended = run(
         python, "-m", "pytest", "-q", "-p", "tests.package.installed", "-p", "no:cacheprovider", *tests, cwd=checkout
     )
