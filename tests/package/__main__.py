@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
 EXTRAS = "local,opentelemetry,redis"
 TEST_TOOLS = ("--group", f"{ROOT}/pyproject.toml:test")
-# All tests of the package itself, in tests/ and tests/registration/, but these. `make test` runs them all, on the newest versions.
+# All tests of tests/ and tests/registration/ but these. `make test` runs them all, on the newest versions.
 NOT_CORE = {
     "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
     "test_overload.py": "loads the machine",
