@@ -99,8 +99,8 @@ class Connection:
         if failure is not None:
             raise _copy(failure)
         raise errors.CredentialsError(
-            f"The look-up of AWS credentials has taken more than {self._limit:g} s. Check credential_process, the "
-            "instance metadata service, role_arn and the network."
+            f"The look-up of AWS credentials has taken more than {self._limit:g} s.",
+            "Check credential_process, the instance metadata service, role_arn and the network.",
         )
 
     def forget(self, client: Client) -> None:

@@ -91,12 +91,13 @@ def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceErr
         name = type(unknown).__name__
         if is_answered and _raised_in(unknown) in _READERS:
             return errors.AwsUnavailableError(
-                f"The answer from AWS cannot be read ({name}). Try again in a moment; if the problem persists, check "
-                "endpoint_url and the proxies on the way, or upgrade boto3."
+                f"The answer from AWS cannot be read ({name}).",
+                "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way, or "
+                "upgrade boto3.",
             )
         return errors.ConfigurationError(
-            f"The call to AWS failed on this machine ({name}). Check the AWS configuration, and any library that "
-            "patches botocore, such as tracing."
+            f"The call to AWS failed on this machine ({name}).",
+            "Check the AWS configuration, and any library that patches botocore, such as tracing.",
         )
 
     return _error_of(exc, failed_call)
@@ -104,7 +105,7 @@ def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceErr
 
 def invalid_region() -> errors.RegionError:
     """What it means that the region of the AWS configuration is malformed."""
-    return errors.RegionError("The AWS region is not a valid name. Set region_name to a region such as us-east-1.")
+    return errors.RegionError("The AWS region is not a valid name.", "Set region_name to a region such as us-east-1.")
 
 
 def is_untrusted(exc: BaseException | None) -> bool:
@@ -161,31 +162,31 @@ def _known_error(exc: BaseException) -> errors.MarketplaceError | None:
         return error
     name, names = type(exc).__name__, {kind.__name__ for kind in type(exc).__mro__}
     if isinstance(exc, exceptions.ProfileNotFound):
-        return errors.SettingsError(f"{exc}. Set profile_name to a profile of the AWS configuration files.")
+        return errors.SettingsError(f"{exc}.", "Set profile_name to a profile of the AWS configuration files.")
     if isinstance(exc, exceptions.InvalidRegionError):
         return invalid_region()
     if is_untrusted(exc):
         return errors.ConfigurationError(
-            f"The TLS certificate of the endpoint is not trusted ({name}). If a proxy inspects TLS, name the file of "
-            "its certificate authority in AWS_CA_BUNDLE."
+            f"The TLS certificate of the endpoint is not trusted ({name}).",
+            "If a proxy inspects TLS, name the file of its certificate authority in AWS_CA_BUNDLE.",
         )
     if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         wrapped = _wrapped(exc)
         return _unreached(name) if wrapped is None or _is_of_the_network(wrapped) else None
     if names & _LOGIN_ERRORS:
         return errors.CredentialsError(
-            f"The AWS login cannot be used ({name}). Run aws sso login or aws login again; on a server, use a role."
+            f"The AWS login cannot be used ({name}).", "Run aws sso login or aws login again; on a server, use a role."
         )
     if names & _MFA_ERRORS:
         return errors.CredentialsError(
-            f"The AWS profile asks for an MFA code, which a server cannot enter ({name}). Use a role, or a profile "
-            "without mfa_serial."
+            f"The AWS profile asks for an MFA code, which a server cannot enter ({name}).",
+            "Use a role, or a profile without mfa_serial.",
         )
     if names & _LOOKUP_ERRORS:
-        return errors.CredentialsError(f"AWS credentials could not be looked up ({name}). Renew or correct them.")
+        return errors.CredentialsError(f"AWS credentials could not be looked up ({name}).", "Renew or correct them.")
     if name == "MissingDependencyException":
         return errors.ConfigurationError(
-            f'boto3 lacks a package that these AWS credentials need ({name}). Run pip install "botocore[crt]".'
+            f"boto3 lacks a package that these AWS credentials need ({name}).", 'Run pip install "botocore[crt]".'
         )
     return _unusable_configuration(name) if isinstance(exc, exceptions.BotoCoreError) else None
 
@@ -209,14 +210,14 @@ def _raised_in(exc: BaseException) -> str:
 
 def _unusable_configuration(name: str) -> errors.MarketplaceError:
     return errors.ConfigurationError(
-        f"The AWS configuration cannot be used ({name}). Correct the AWS_ variables and the AWS configuration files."
+        f"The AWS configuration cannot be used ({name}).", "Correct the AWS_ variables and the AWS configuration files."
     )
 
 
 def _unreached(name: str) -> errors.MarketplaceError:
     return errors.AwsUnavailableError(
-        f"AWS was not reached ({name}). Try again in a moment; if the problem persists, check the network, "
-        "region_name and endpoint_url."
+        f"AWS was not reached ({name}).",
+        "Try again in a moment; if the problem persists, check the network, region_name and endpoint_url.",
     )
 
 
@@ -225,11 +226,11 @@ def _failed_lookup(unknown: BaseException) -> errors.MarketplaceError:
     # botocore has no class for it.
     if isinstance(unknown, RuntimeError) and "expired" in str(unknown):
         return errors.CredentialsError(
-            f"The AWS credentials have expired ({name}). Renew them, and check this machine's clock."
+            f"The AWS credentials have expired ({name}).", "Renew them, and check this machine's clock."
         )
     return errors.CredentialsError(
-        f"The look-up of AWS credentials failed ({name}). Check the AWS_ variables, the profile, credential_process "
-        "and the role."
+        f"The look-up of AWS credentials failed ({name}).",
+        "Check the AWS_ variables, the profile, credential_process and the role.",
     )
 
 
@@ -239,36 +240,38 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     # The token is all that a call is made of, so a call that is not valid has a token that is not.
     if code in {"InvalidTokenException", "ValidationException"}:
         return errors.InvalidTokenError(
-            f"AWS does not recognize the token ({answer}). The buyer needs a fresh link; if no link works, check that "
-            "the credentials are those of the account that published the product."
+            f"AWS does not recognize the token ({answer}).",
+            "The buyer needs a fresh link; if no link works, check that the credentials are those of the account "
+            "that published the product.",
         )
     # The same name is the common AWS error for expired credentials of the caller.
     if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
-        return errors.ExpiredTokenError(f"The token has expired ({answer}). The buyer needs a fresh link.")
+        return errors.ExpiredTokenError(f"The token has expired ({answer}).", "The buyer needs a fresh link.")
     if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
         return errors.CredentialsError(
-            f"AWS rejected our credentials ({answer}). Renew them, and check this machine's clock."
+            f"AWS rejected our credentials ({answer}).", "Renew them, and check this machine's clock."
         )
     if code in _ACCESS_CODES:
         return errors.AccessDeniedError(
-            f"Our credentials lack a permission ({answer}). "
-            'Allow the action aws-marketplace:ResolveCustomer on the resource "*".'
+            f"Our credentials lack a permission ({answer}).",
+            'Allow the action aws-marketplace:ResolveCustomer on the resource "*".',
         )
     if code == "DisabledApiException":
-        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}). Change region_name.")
+        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}).", "Change region_name.")
     if code in _THROTTLING_CODES:
         return errors.ThrottledError(
-            f"AWS throttled the call ({answer}). Try again in a moment; if it happens often, ask AWS Support to raise "
-            "the limit."
+            f"AWS throttled the call ({answer}).",
+            "Try again in a moment; if it happens often, ask AWS Support to raise the limit.",
         )
     if code == str(status) and status < 500:
         # What botocore makes of an answer that is not one of AWS's own errors.
         return errors.AwsUnavailableError(
-            f"Something else answered in place of AWS ({answer}). Check endpoint_url and the proxies on the way."
+            f"Something else answered in place of AWS ({answer}).", "Check endpoint_url and the proxies on the way."
         )
     return errors.AwsUnavailableError(
-        f"AWS failed ({answer}). Try again in a moment; if the problem persists, see the AWS Health "
-        "Dashboard, or give AWS Support the request id."
+        f"AWS failed ({answer}).",
+        "Try again in a moment; if the problem persists, see the AWS Health Dashboard, or give AWS Support the "
+        "request id.",
     )
 
 
@@ -276,13 +279,13 @@ def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
     """What an error answer means to a call that botocore makes for credentials, such as AssumeRole."""
     status, code, answer = _described(exc)
     if code in _THROTTLING_CODES or status >= 500:
-        return errors.AwsUnavailableError(f"AWS did not give us credentials ({answer}). Try again in a moment.")
+        return errors.AwsUnavailableError(f"AWS did not give us credentials ({answer}).", "Try again in a moment.")
     if code in _ACCESS_CODES:
         return errors.AccessDeniedError(
-            f"The role cannot be assumed ({answer}). Check its trust policy, role_arn and role_external_id."
+            f"The role cannot be assumed ({answer}).", "Check its trust policy, role_arn and role_external_id."
         )
     return errors.CredentialsError(
-        f"AWS refused us credentials ({answer}). Renew those that we asked with, and check this machine's clock."
+        f"AWS refused us credentials ({answer}).", "Renew those that we asked with, and check this machine's clock."
     )
 
 

@@ -117,7 +117,7 @@ def look_up_credentials(session: Session, caller: Session) -> Credentials:
     credentials = own and _looked_up(caller.get_credentials)
     if credentials is None:
         raise errors.CredentialsError(
-            "No AWS credentials were found. Give the host a role, or a profile, of the seller account."
+            "No AWS credentials were found.", "Give the host a role, or a profile, of the seller account."
         )
     return credentials
 
@@ -133,8 +133,8 @@ def freeze(credentials: Credentials) -> ReadOnlyCredentials:
     parts = (frozen.access_key or "", frozen.secret_key or "", (frozen.token or "none").strip(" \t"))
     if not all(re.fullmatch("[!-~]+", part) for part in parts):
         raise errors.CredentialsError(
-            "The AWS credentials are incomplete, or contain white space or unprintable characters. Correct them; a "
-            "secret that was read from a file often ends in a newline."
+            "The AWS credentials are incomplete, or contain white space or unprintable characters.",
+            "Correct them; a secret that was read from a file often ends in a newline.",
         )
     return frozen
 
@@ -172,8 +172,8 @@ def check_endpoint(endpoint_url: str, settings: MarketplaceSettings) -> None:
     endpoint = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
     if source_of(endpoint_url) != identity_source(settings):
         raise errors.SettingsError(
-            f"An AWS configuration file decides that {endpoint} is called, and signing keys depend on the endpoint. "
-            "Set endpoint_url (MARKETPLACE_ENDPOINT_URL) or AWS_ENDPOINT_URL_MARKETPLACE_METERING instead."
+            f"An AWS configuration file decides that {endpoint} is called, and signing keys depend on the endpoint.",
+            "Set endpoint_url (MARKETPLACE_ENDPOINT_URL) or AWS_ENDPOINT_URL_MARKETPLACE_METERING instead.",
         )
     if not is_aws(endpoint_url):
         logger.warning(

@@ -16,21 +16,29 @@
     │   ├── OverloadedError
     │   ├── AwsUnavailableError
     │   └── IncompleteAnswerError
-    └── ConfigurationError            503 for the buyer, for the seller to mend
+    └── ConfigurationError            503 for the buyer, for the seller to fix
         ├── SettingsError             raised at start
         ├── CredentialsError
         ├── AccessDeniedError
         ├── RegionError
         └── DisabledApiError
 
-`str(error)` is for the seller's log; `title` and `message` are for the buyer. Neither contains a secret.
+`reason` and `advice` are for the seller, and `str(error)` joins them; `title` and `message` are for the buyer. None of
+them contains a secret.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
 
 class MarketplaceError(Exception):
     """A registration that could not be carried out.
+
+    Args:
+        reason: What happened, as a sentence.
+        advice: What to do, in the imperative; empty when there is nothing to do.
 
     Attributes:
         code: What happened, in upper snake case; part of the JSON answer.
@@ -45,6 +53,22 @@ class MarketplaceError(Exception):
     title: str = "Your account could not be set up"
     message: str = "Something went wrong while setting up your account."
     retry_after: int | None = None
+
+    def __init__(self, reason: str = "", advice: str = "") -> None:
+        super().__init__(*filter(None, (reason, advice)))
+
+    @property
+    def reason(self) -> str:
+        """What happened, for the seller."""
+        return str(self.args[0]) if self.args else ""
+
+    @property
+    def advice(self) -> str:
+        """What the seller can do."""
+        return str(self.args[1]) if len(self.args) > 1 else ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.reason, self.advice)))
 
 
 class RequestError(MarketplaceError):
@@ -173,10 +197,46 @@ class ConfigurationError(MarketplaceError):
     retry_after: int | None = 60
 
 
+@dataclass(frozen=True, slots=True)
+class Mistake:
+    """What is wrong with one setting.
+
+    Attributes:
+        setting: The name of the setting.
+        reason: What is wrong, as a sentence that begins with that name, or with its variable in the environment.
+        advice: What to do, in the imperative; empty where the reason says it.
+    """
+
+    setting: str
+    reason: str
+    advice: str = ""
+
+    def renamed(self, names: Mapping[str, str]) -> Mistake:
+        """The same with the setting by the name that `names` has for it."""
+        name = names.get(self.setting, self.setting)
+        return replace(self, reason=name + self.reason.removeprefix(self.setting))
+
+
 class SettingsError(ConfigurationError):
-    """A setting is missing or makes no sense; raised when the settings are made, or at start."""
+    """Settings are missing or invalid; raised when they are made, or at startup.
+
+    Attributes:
+        mistakes: What is wrong with which setting; empty when it is found only at startup.
+    """
 
     code: str = "SETTINGS"
+    mistakes: tuple[Mistake, ...] = ()
+
+    @classmethod
+    def of(cls, mistakes: Sequence[Mistake]) -> SettingsError:
+        """The error that reports all these mistakes."""
+        if len(mistakes) == 1:
+            error = cls(mistakes[0].reason, mistakes[0].advice)
+        else:
+            lines = "\n".join(f"{mistake.reason} {mistake.advice}".rstrip() for mistake in mistakes)
+            error = SettingsError(f"{len(mistakes)} settings are wrong:\n{lines}")
+        error.mistakes = tuple(mistakes)
+        return error
 
 
 class CredentialsError(ConfigurationError):

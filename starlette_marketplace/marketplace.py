@@ -235,8 +235,11 @@ def _make_shared_cache(settings: MarketplaceSettings) -> SharedCache:
     try:
         from .registration.redis import RedisCache
     except ImportError as exc:
-        raise SettingsError(f"cache_url is set: {exc}") from exc
+        raise SettingsError(
+            "cache_url is set, and redis-py is not installed.",
+            "Install the extra: pip install 'starlette-marketplace[redis]'.",
+        ) from exc
     with suppress(ValueError):
         # A worker that waits for another one in vain still has time to ask by itself.
         return RedisCache.from_url(str(settings.cache_url), lock_timeout=min(5.0, settings.deadline / 2))
-    raise SettingsError("cache_url cannot be read by redis-py: see redis.Redis.from_url")
+    raise SettingsError("redis-py cannot read cache_url.", "See redis.Redis.from_url for what it can be.")

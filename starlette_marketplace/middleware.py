@@ -74,7 +74,7 @@ class MarketplaceMiddleware:
                 raise TypeError(f"marketplace must be a Marketplace, not {type(marketplace).__name__}")
             self._marketplace = marketplace or Marketplace(**options)
         except (SettingsError, TypeError) as error:
-            self._refusal = partial(type(error), str(error))
+            self._refusal = partial(type(error), *error.args)
             self._app = self._refuse
         else:
             self._path = self._marketplace.settings.registration_path

@@ -5,17 +5,18 @@ from __future__ import annotations
 import math
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from .errors import SettingsError
+from .errors import Mistake, SettingsError
 
 if TYPE_CHECKING:
     from .customer import MarketplaceCustomer
 
 _MIN_KEY_LENGTH = 32
+_NEW_KEY = 'Make one with python -c "import secrets; print(secrets.token_urlsafe(32))".'
 # Keys that anybody can read: of our own demo and pytest plugin, and of FastAPI's tutorial.
 _PUBLISHED_KEYS = frozenset(
     {
@@ -69,7 +70,7 @@ class MarketplaceSettings:
         max_body_size: Bytes of the registration POST; AWS's reference handler takes 16,384.
 
     Raises:
-        SettingsError: A setting is missing or makes no sense; says which one and what to do.
+        SettingsError: Settings are missing or invalid; names all of them, and says how to fix each.
     """
 
     # Required, like product_codes. The defaults make our own sentence the error, and not that of a settings library,
@@ -105,98 +106,9 @@ class MarketplaceSettings:
     max_body_size: int = 16_384
 
     def __post_init__(self) -> None:
-        for setting in fields(self):
-            holds, kind = _KINDS[str(setting.type)]
-            self._check(holds(getattr(self, setting.name)), f"{setting.name} must be {kind}")
-        self._split("secret_key_fallbacks")
-        self._split("product_codes")
-        self._split("legacy_product_codes")
-        self._check(
-            all(len(key) >= _MIN_KEY_LENGTH for key in (self.secret_key, *self.secret_key_fallbacks)),
-            "secret_key and secret_key_fallbacks must be at least 32 characters each: "
-            'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
-        )
-        self._check(
-            not (self.https_only and _PUBLISHED_KEYS & {self.secret_key, *self.secret_key_fallbacks}),
-            "secret_key and secret_key_fallbacks must not be keys that are published in examples: "
-            'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
-        )
-        self._check(
-            bool(self.product_codes) and all(map(_is_product_code, self.product_codes)),
-            "product_codes must list the AWS Marketplace product codes that you sell, separated by commas, "
-            "or be * to accept every product",
-        )
-        if self.legacy_product_codes == ("none",):
-            # An empty variable counts as not set.
-            object.__setattr__(self, "legacy_product_codes", ())
-        self._check(
-            all(map(_is_product_code, self.legacy_product_codes)) and "none" not in self.legacy_product_codes,
-            "legacy_product_codes must list product codes, separated by commas, or be * for every product, or none",
-        )
-        self._check(
-            bool(re.fullmatch("(/[^/?#\\s]+)+/?", self.registration_path)),
-            "registration_path must be a path such as /marketplace/register",
-        )
-        object.__setattr__(self, "registration_path", self.registration_path.removesuffix("/"))
-        self._check(
-            _is_path(self.signup_url) or _is_url(self.signup_url, "http", "https"),
-            "signup_url must be a path such as /signup, or an absolute http or https URL",
-        )
-        self._check(
-            self.product_name is None or (self.product_name.isprintable() and bool(self.product_name.strip())),
-            "product_name must be one line of text",
-        )
-        self._check(
-            self.logo_url is None or _is_path(self.logo_url) or _is_image_url(self.logo_url),
-            "logo_url must be a path such as /static/logo.svg, or an absolute http or https URL",
-        )
-        self._check(
-            self.logo_url is None or self.product_name is not None,
-            "logo_url needs product_name, for those who do not see the logo",
-        )
-        self._check(
-            self.support_url is None or _is_url(self.support_url, "http", "https", "mailto"),
-            "support_url must be an http, https or mailto URL",
-        )
-        self._check(
-            self.endpoint_url is None or _is_url(self.endpoint_url, "http", "https"),
-            "endpoint_url must be an http or https URL",
-        )
-        self._check(
-            self.region_name is None or bool(re.fullmatch("[!-~]*", self.region_name)),
-            "region_name must be the name of a region, such as us-east-1, without white space",
-        )
-        self._check(
-            self.role_arn is None or bool(re.fullmatch("arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+", self.role_arn)),
-            "role_arn must look like arn:aws:iam::123456789012:role/name",
-        )
-        self._check(
-            self.role_external_id is None or self.role_arn is not None,
-            "role_external_id needs role_arn, the role that asks for it",
-        )
-        self._check(
-            self.role_external_id is None or bool(re.fullmatch("[!-~]+", self.role_external_id)),
-            "role_external_id must be the external id in the role's trust policy, without white space",
-        )
-        self._check(
-            self.seller_account_id is None or bool(re.fullmatch("[0-9]{12}", self.seller_account_id)),
-            "seller_account_id must be the 12 digits of an AWS account id, in quotes: the first may be 0",
-        )
-        self._check(
-            self.cache_url is None or bool(re.fullmatch(r"(rediss?|unix)://\S+", self.cache_url)),
-            "cache_url must be a redis://, rediss:// or unix:// URL",
-        )
-        for name, least in _LEAST.items():
-            value = getattr(self, name)
-            self._check(math.isfinite(value) and value >= least, f"{name} must be a number of at least {least}")
-        self._check(
-            bool(re.fullmatch("[A-Za-z0-9_-]{1,64}", self.session_cookie)),
-            "session_cookie must be 1 to 64 letters, digits, '-' and '_'; the prefix is added",
-        )
-        self._check(
-            self.session_domain is None or bool(re.fullmatch("[A-Za-z0-9.-]+", self.session_domain)),
-            "session_domain must be a domain such as example.com",
-        )
+        mistakes = list(self._mistakes())
+        if mistakes:
+            raise SettingsError.of(mistakes)
 
     @classmethod
     def from_env(
@@ -210,41 +122,45 @@ class MarketplaceSettings:
             **arguments: Settings by name, which win over the environment.
 
         Raises:
-            SettingsError: A setting is missing or makes no sense.
+            SettingsError: Settings are missing or invalid; names the variables.
         """
         environ = os.environ if environ is None else environ
+        variables = {each.name: prefix + each.name.upper() for each in fields(cls) if each.name not in arguments}
         values: dict[str, Any] = {}
+        mistakes: list[Mistake] = []
         for setting in fields(cls):
-            text = environ.get(prefix + setting.name.upper())
-            if text and setting.name not in arguments:
+            text = environ.get(variables.get(setting.name, ""))
+            if text:
                 parse = _PARSERS.get(str(setting.type), str)
                 try:
                     values[setting.name] = parse(text)
                 except ValueError:
                     kind = "true or false" if parse is _parse_bool else "a number"
-                    raise SettingsError(f"{prefix}{setting.name.upper()} must be {kind}") from None
-        keys = [values.get("secret_key", ""), *values.get("secret_key_fallbacks", "").split(",")]
+                    mistakes.append(Mistake(setting.name, f"{variables[setting.name]} must be {kind}."))
+        mistakes += _repeated_keys(values | arguments, variables)
         try:
             settings = cls(**values | arguments)
-            # Only of the environment: test suites write such keys in code.
-            settings._check(
-                not (settings.https_only and any(len(set(key.strip())) == 1 for key in keys)),
-                "secret_key and secret_key_fallbacks must not be one repeated character: "
-                'make one with python -c "import secrets; print(secrets.token_urlsafe(32))"',
-            )
         except SettingsError as exc:
-            raise SettingsError(f"{exc} (in the environment the names begin with {prefix})") from None
+            mistakes += [mistake.renamed(variables) for mistake in exc.mistakes]
+        if mistakes:
+            raise SettingsError.of(mistakes)
         return settings
 
-    def _split(self, name: str) -> None:
-        value = getattr(self, name)
-        parts = value.split(",") if isinstance(value, str) and value else value or ()
-        object.__setattr__(self, name, tuple(part.strip() for part in parts))
-
-    @staticmethod
-    def _check(holds: bool, sentence: str) -> None:
-        if not holds:
-            raise SettingsError(sentence)
+    def _mistakes(self) -> Iterator[Mistake]:
+        """What is wrong with each setting, the first of its rules that does not hold, once values have their form."""
+        for setting in fields(self):
+            name, value = setting.name, getattr(self, setting.name)
+            is_of_kind, kind = _KINDS[str(setting.type)]
+            if not is_of_kind(value):
+                yield Mistake(name, f"{name} must be {kind}.")
+                continue
+            if name in _FORMS:
+                value = _FORMS[name](value)
+                object.__setattr__(self, name, value)
+            for rule in _RULES.get(name, ()):
+                if value is not None and not rule.holds(value, self):
+                    yield Mistake(name, f"{name} {rule.says}.", rule.advice)
+                    break
 
 
 def accepts_product(settings: MarketplaceSettings, product_code: str) -> bool:
@@ -271,19 +187,6 @@ _KINDS: dict[str, tuple[Callable[[object], bool], str]] = {
     "tuple[str, ...] | str": (_is_strings, "a list of strings, or one string with commas"),
 }
 
-_LEAST: dict[str, float] = {
-    "connect_timeout": 0.001,
-    "read_timeout": 0.001,
-    "max_attempts": 1,
-    "deadline": 0.001,
-    "max_concurrency": 1,
-    "max_waiting": 0,
-    "cache_ttl": 0,
-    "cache_size": 1,
-    "session_max_age": 1,
-    "max_body_size": 1,
-}
-
 
 def _parse_bool(text: str) -> bool:
     values = {"true": True, "1": True, "yes": True, "on": True, "false": False, "0": False, "no": False, "off": False}
@@ -294,6 +197,14 @@ def _parse_bool(text: str) -> bool:
 
 
 _PARSERS: dict[str, Callable[[str], object]] = {"bool": _parse_bool, "int": int, "float": float}
+
+
+def _repeated_keys(values: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Mistake]:
+    # Only of the environment: test suites write such keys in code.
+    for name in ("secret_key", "secret_key_fallbacks"):
+        keys = str(values.get(name, "")).split(",")
+        if name in variables and values.get("https_only", True) and any(len(set(key.strip())) == 1 for key in keys):
+            yield Mistake(name, f"{variables[name]} must not be one repeated character.", _NEW_KEY)
 
 
 def _is_product_code(text: str) -> bool:
@@ -318,3 +229,140 @@ def _is_url(text: str, *schemes: str) -> bool:
 def _is_image_url(text: str) -> bool:
     # Its host goes into the Content-Security-Policy of the pages, where ';' and ',' end a directive.
     return _is_url(text, "http", "https") and not set(urlsplit(text).netloc) & set(";,@'\"")
+
+
+def _split(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    parts = value.split(",") if isinstance(value, str) and value else value or ()
+    return tuple(part.strip() for part in parts)
+
+
+def _split_legacy(value: tuple[str, ...] | str) -> tuple[str, ...]:
+    # In the environment, nothing would count as not set.
+    codes = _split(value)
+    return () if codes == ("none",) else codes
+
+
+# What a value is turned into before its rules are looked at.
+_FORMS: dict[str, Callable[[Any], object]] = {
+    "secret_key_fallbacks": _split,
+    "product_codes": _split,
+    "legacy_product_codes": _split_legacy,
+    "registration_path": lambda path: path.removesuffix("/"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What must hold for the value of a setting, unless that is None.
+
+    Attributes:
+        holds: Whether it does, given the value and all settings.
+        says: What is wrong if it does not, after the name of the setting.
+        advice: What to do.
+    """
+
+    holds: Callable[[Any, MarketplaceSettings], bool]
+    says: str
+    advice: str = ""
+
+
+def _matches(pattern: str, says: str) -> _Rule:
+    return _Rule(lambda value, _: bool(re.fullmatch(pattern, value)), says)
+
+
+def _at_least(least: float) -> tuple[_Rule, ...]:
+    return (_Rule(lambda value, _: math.isfinite(value) and value >= least, f"must be a number of at least {least}"),)
+
+
+_LIST_CODES = "List the product codes that you sell, separated by commas, or set * to accept every product."
+
+_RULES: dict[str, tuple[_Rule, ...]] = {
+    "secret_key": (
+        _Rule(lambda key, _: bool(key), "is missing", _NEW_KEY),
+        _Rule(lambda key, _: len(key) >= _MIN_KEY_LENGTH, "must be at least 32 characters", _NEW_KEY),
+        _Rule(
+            lambda key, settings: not (settings.https_only and key in _PUBLISHED_KEYS),
+            "must not be a key that is published in examples",
+            _NEW_KEY,
+        ),
+    ),
+    "secret_key_fallbacks": (
+        _Rule(
+            lambda keys, _: all(len(key) >= _MIN_KEY_LENGTH for key in keys),
+            "must be at least 32 characters each",
+            "Remove the key that is shorter.",
+        ),
+        _Rule(
+            lambda keys, settings: not (settings.https_only and _PUBLISHED_KEYS.intersection(keys)),
+            "must not be keys that are published in examples",
+            "Remove them.",
+        ),
+    ),
+    "product_codes": (
+        _Rule(lambda codes, _: bool(codes), "is missing", _LIST_CODES),
+        _Rule(
+            lambda codes, _: all(map(_is_product_code, codes)),
+            "must be product codes, separated by commas, or *",
+            _LIST_CODES,
+        ),
+    ),
+    "legacy_product_codes": (
+        _Rule(
+            lambda codes, _: all(map(_is_product_code, codes)) and "none" not in codes,
+            "must be product codes, separated by commas, or * for every product, or none",
+        ),
+    ),
+    "registration_path": (_matches("(/[^/?#\\s]+)+", "must be a path such as /marketplace/register"),),
+    "signup_url": (
+        _Rule(
+            lambda url, _: _is_path(url) or _is_url(url, "http", "https"),
+            "must be a path such as /signup, or an absolute http or https URL",
+        ),
+    ),
+    "product_name": (_Rule(lambda name, _: name.isprintable() and bool(name.strip()), "must be one line of text"),),
+    "logo_url": (
+        _Rule(
+            lambda url, _: _is_path(url) or _is_image_url(url),
+            "must be a path such as /static/logo.svg, or an absolute http or https URL",
+        ),
+        _Rule(
+            lambda _, settings: settings.product_name is not None,
+            "needs product_name",
+            "Set product_name, for those who do not see the logo.",
+        ),
+    ),
+    "support_url": (
+        _Rule(lambda url, _: _is_url(url, "http", "https", "mailto"), "must be an http, https or mailto URL"),
+    ),
+    "endpoint_url": (_Rule(lambda url, _: _is_url(url, "http", "https"), "must be an http or https URL"),),
+    "region_name": (_matches("[!-~]*", "must be the name of a region, such as us-east-1, without white space"),),
+    "role_arn": (
+        _matches("arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+", "must look like arn:aws:iam::123456789012:role/name"),
+    ),
+    "role_external_id": (
+        _Rule(
+            lambda _, settings: settings.role_arn is not None,
+            "needs role_arn",
+            "Set role_arn to the role that asks for the external id.",
+        ),
+        _matches("[!-~]+", "must be the external id in the role's trust policy, without white space"),
+    ),
+    "seller_account_id": (
+        _matches("[0-9]{12}", "must be the 12 digits of an AWS account id, in quotes: the first may be 0"),
+    ),
+    "cache_url": (_matches(r"(rediss?|unix)://\S+", "must be a redis://, rediss:// or unix:// URL"),),
+    "connect_timeout": _at_least(0.001),
+    "read_timeout": _at_least(0.001),
+    "max_attempts": _at_least(1),
+    "deadline": _at_least(0.001),
+    "max_concurrency": _at_least(1),
+    "max_waiting": _at_least(0),
+    "cache_ttl": _at_least(0),
+    "cache_size": _at_least(1),
+    "session_cookie": (
+        _matches("[A-Za-z0-9_-]{1,64}", "must be 1 to 64 letters, digits, '-' and '_'; the prefix is added"),
+    ),
+    "session_max_age": _at_least(1),
+    "session_domain": (_matches("[A-Za-z0-9.-]+", "must be a domain such as example.com"),),
+    "max_body_size": _at_least(1),
+}

@@ -56,8 +56,8 @@ class Threads:
                     if not self._running:
                         self._work_queue.get_nowait()
                         raise OverloadedError(
-                            f"No thread could be started ({exc}). Raise the limit of processes of this container, "
-                            "or lower max_concurrency."
+                            f"No thread could be started ({exc}).",
+                            "Raise the limit of processes of this container, or lower max_concurrency.",
                         ) from exc
                 else:
                     self._running += 1

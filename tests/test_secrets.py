@@ -167,7 +167,7 @@ async def test_a_hook_that_fails_shows_no_token_to_an_error_tracker(
         with pytest.raises(OSError, match="the database is down") as caught:
             await buyer.post(LANDING, data=form(token))
     shown = text_of(caught.value.with_traceback(within_the_package(caught.tb)))
-    assert "registration.py" in shown
+    assert "endpoint.py" in shown
     assert "form = RegistrationForm(" in shown, "local variables are shown"
     assert_hidden(token, shown)
 

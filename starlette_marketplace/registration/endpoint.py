@@ -101,7 +101,8 @@ class RegistrationEndpoint:
             customer = await self.resolutions.resolve(form.token, deadline=deadline)
             if not accepts_product(self.settings, customer.product_code):
                 raise ProductMismatchError(
-                    f"the token is for product code {customer.product_code}, which product_codes does not list"
+                    f"The token is for product code {customer.product_code}, which product_codes does not list.",
+                    "If you sell this product, add its code.",
                 )
             registration = Registration(
                 customer=customer,

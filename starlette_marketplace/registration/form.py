@@ -83,20 +83,20 @@ async def read_form(request: Request, *, max_body_size: int, deadline: float) ->
         starlette.requests.ClientDisconnect: The browser left before it had sent everything.
     """
     if request.headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaTypeError("the body is compressed")
+        raise UnsupportedMediaTypeError("The body is compressed.")
     parse = _PARSERS.get(media_type(request))
     if parse is None:
-        raise UnsupportedMediaTypeError("the body is neither a form nor JSON")
+        raise UnsupportedMediaTypeError("The body is neither a form nor JSON.")
     with anyio.CancelScope(deadline=deadline) as scope:
         body = await _read_body(request, max_body_size)
     if scope.cancelled_caught:
         # Servers wait for a body without limit, and for one that was read already they wait until the browser leaves.
         raise MalformedRequestError(
-            "the body did not arrive before the deadline: the browser was too slow, "
-            "or a middleware outside of this one has read the body and did not pass it on"
+            "The body did not arrive before the deadline.",
+            "If the buyer's connection was not slow, look for a middleware outside of this one that reads the body.",
         )
     if not body:
-        raise MissingTokenError("the body is empty, unless a middleware outside of this one has read it")
+        raise MissingTokenError("The body is empty.", "Look for a middleware outside of this one that reads the body.")
     return _registration_form(await parse(request, body))
 
 
@@ -108,7 +108,7 @@ def media_type(request: Request) -> str:
 async def _read_body(request: Request, max_body_size: int) -> bytes:
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > max_body_size):
-        raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+        raise RequestTooLargeError(f"The body is larger than {max_body_size} bytes.")
     body = bytearray()
     while True:
         message = await request.receive()
@@ -118,7 +118,7 @@ async def _read_body(request: Request, max_body_size: int) -> bytes:
         if message["type"] == "http.request":
             body += message.get("body", b"")
             if len(body) > max_body_size:
-                raise RequestTooLargeError(f"the body is larger than {max_body_size} bytes")
+                raise RequestTooLargeError(f"The body is larger than {max_body_size} bytes.")
             if not message.get("more_body", False):
                 return bytes(body)
         # The deadline holds for messages without end that need no waiting, too.
@@ -129,7 +129,7 @@ async def _parse_urlencoded(_: Request, body: bytes) -> list[tuple[str, str]]:
     try:
         return parse_qsl(body.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_FIELDS)
     except ValueError:
-        raise MalformedRequestError("the form is not UTF-8, or has too many fields") from None
+        raise MalformedRequestError("The form is not UTF-8, or has too many fields.") from None
 
 
 async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str]]:
@@ -137,7 +137,7 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
     # found, and some parsers take quadratic time for long parameters.
     boundary = _BOUNDARY.search(request.headers["content-type"])
     if boundary is None:
-        raise MalformedRequestError("the multipart body has no boundary, or one that RFC 2046 does not allow")
+        raise MalformedRequestError("The multipart body has no boundary, or one that RFC 2046 does not allow.")
     headers = Headers({"Content-Type": f'multipart/form-data; boundary="{boundary[1] or boundary[2]}"'})
     # The parser logs what it does not understand, from frames that hold the body.
     logging.getLogger("python_multipart.multipart").addFilter(_is_not_ours)
@@ -148,7 +148,7 @@ async def _parse_multipart(request: Request, body: bytes) -> list[tuple[str, str
             parser = MultiPartParser(headers, stream, max_files=0, max_fields=_MAX_FIELDS, max_part_size=len(body) + 1)
             form = await parser.parse()
     except (MultiPartException, ValueError):
-        raise MalformedRequestError("the multipart body cannot be parsed") from None
+        raise MalformedRequestError("The multipart body cannot be parsed.") from None
     finally:
         _is_parsing.reset(parsing)
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
@@ -166,13 +166,13 @@ async def _parse_json(_: Request, body: bytes) -> list[tuple[str, str]]:
     try:
         members = json.loads(body.decode(), object_pairs_hook=_Members)
     except (ValueError, RecursionError):
-        raise MalformedRequestError("the JSON cannot be parsed") from None
+        raise MalformedRequestError("The JSON cannot be parsed.") from None
     if not isinstance(members, _Members):
-        raise MalformedRequestError("the JSON is not an object")
+        raise MalformedRequestError("The JSON is not an object.")
     fields = []
     for name, value in members:
         if name == _JSON_TOKEN_FIELD and not isinstance(value, str):
-            raise MalformedRequestError(f"{_JSON_TOKEN_FIELD} is not a string")
+            raise MalformedRequestError(f"{_JSON_TOKEN_FIELD} is not a string.")
         if isinstance(value, str):
             fields.append((_TOKEN_FIELD if name == _JSON_TOKEN_FIELD else name, value))
     return fields
@@ -192,13 +192,13 @@ _PARSERS = {
 def _registration_form(fields: list[tuple[str, str]]) -> RegistrationForm:
     tokens = [value for name, value in fields if name == _TOKEN_FIELD]
     if len(tokens) > 1:
-        raise MalformedRequestError("the form has more than one registration token")
+        raise MalformedRequestError("The form has more than one registration token.")
     # A raw '+' in a urlencoded body parses to a space, which is in no token.
     token = "".join(tokens).replace(" ", "+")
     if not token:
-        raise MissingTokenError("the form has no registration token")
+        raise MissingTokenError("The form has no registration token.")
     if not (token.isascii() and token.isprintable()):
-        raise MalformedRequestError("the registration token has characters that no token has")
+        raise MalformedRequestError("The registration token has characters that no token has.")
     hints: dict[str, str] = {}
     for name, value in fields:
         is_hint = name != _TOKEN_FIELD and _HINT_NAME.fullmatch(name) and value.isascii() and value.isprintable()

@@ -151,8 +151,8 @@ class Resolutions:
         try:
             if len(self._flights) >= self._limit:
                 raise OverloadedError(
-                    f"{self._limit} resolutions are under way or wait for a thread already: AWS is slow, or raise "
-                    "max_concurrency; against a flood, let on_request limit the rate"
+                    f"{self._limit} resolutions are under way or wait for a thread already.",
+                    "If AWS is not slow, raise max_concurrency; against a flood, let on_request limit the rate.",
                 )
             self._start(flight, self._telemetry.carried(self._resolve), flight, token)
         except OverloadedError:
@@ -176,11 +176,11 @@ class Resolutions:
             await self._ended(flight)
         if scope.cancelled_caught:
             return DeadlineExceededError(
-                f"AWS gave no answer within {self._deadline} s: the call goes on, its outcome is kept for the next try"
+                f"AWS gave no answer within {self._deadline} s. The call goes on, and the next try finds its outcome."
             )
         future = flight.future
         if future.cancelled():
-            return UnavailableError("the server is shutting down")
+            return UnavailableError("The server is shutting down.")
         error = future.exception()
         return error if isinstance(error, MarketplaceError) else future.result()
 
@@ -228,7 +228,7 @@ class Resolutions:
     def _resolve(self, flight: _Flight[MarketplaceCustomer], token: HiddenToken) -> MarketplaceCustomer:
         with self._telemetry.resolution():
             if self._timer() > flight.wanted_until:
-                raise OverloadedError("everyone who waited for this resolution has left before it began")
+                raise OverloadedError("Everyone who waited for this resolution has left before it began.")
             return self._resolver.resolve(token.value)
 
 

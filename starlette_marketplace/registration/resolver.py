@@ -75,7 +75,7 @@ class AwsResolver:
         except errors.MarketplaceError as error:
             if not hidden.is_quoted_in(str(error)):
                 raise
-            failure = type(error)(str(error).replace(hidden.value, "..."))
+            failure = type(error)(*(str(text).replace(hidden.value, "...") for text in error.args))
         raise failure
 
     def _ask(self, client: Client, token: HiddenToken) -> Mapping[str, Any]:
@@ -115,8 +115,9 @@ class CheckedResolver:
                 return customer
             raise errors.IncompleteAnswerError(
                 f"AWS gave no license for product code {customer.product_code}, which legacy_product_codes does not "
-                "list. A new subscription gets one in a moment; if the product was listed before June 2026, add its "
-                "code to legacy_product_codes."
+                "list.",
+                "A new subscription gets one in a moment; if the product was listed before June 2026, add its code "
+                "to legacy_product_codes.",
             )
 
 
@@ -138,11 +139,11 @@ def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
     if is_empty:
         # What botocore makes of a body that is empty, cut off, or no JSON: it checks neither length nor content type.
         raise errors.AwsUnavailableError(
-            f"The answer from AWS is empty (AWS request id {request_id}): it was cut off, or did not come from AWS. "
-            "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way."
+            f"The answer from AWS is empty (AWS request id {request_id}): it was cut off, or did not come from AWS.",
+            "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way.",
         )
     raise errors.IncompleteAnswerError(
-        f"AWS accepted the token, but its answer cannot be used (AWS request id {request_id}): {reason}. This happens "
-        "with new subscriptions, so try again in a moment; if the problem persists, check endpoint_url, or "
-        "give AWS Support the request id."
+        f"AWS accepted the token, but its answer cannot be used (AWS request id {request_id}): {reason}.",
+        "This happens with new subscriptions, so try again in a moment; if the problem persists, check "
+        "endpoint_url, or give AWS Support the request id.",
     )

@@ -124,7 +124,7 @@ class SharedResolver:
         if isinstance(outcome, MarketplaceCustomer):
             self._set(visit, key, asdict(outcome), lifetime(outcome, self._settings))
         elif isinstance(outcome, TokenError) and type(outcome) in _VERDICTS.values():
-            self._set(visit, key, [outcome.code, str(outcome)], lifetime(outcome, self._settings))
+            self._set(visit, key, [outcome.code, *outcome.args], lifetime(outcome, self._settings))
         return outcome
 
     def _get(self, visit: Visit, key: str) -> MarketplaceCustomer | TokenError | None:
@@ -185,6 +185,6 @@ def _outcome(content: object) -> MarketplaceCustomer | TokenError:
     match content:
         case dict(customer):
             return MarketplaceCustomer(**customer)
-        case [str(code), str(text)]:
-            return _VERDICTS[code](text)
+        case [str(code), *texts]:
+            return _VERDICTS[code](*map(str, texts))
     raise ValueError("not a resolution")

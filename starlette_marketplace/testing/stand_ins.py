@@ -42,7 +42,7 @@ class FakeResolver:
         self.calls.append(token)
         answer = self.answers.get(token)
         if answer is None:
-            raise InvalidTokenError("the fake resolver does not know this token")
+            raise InvalidTokenError("The fake resolver does not know this token.", "Add it to answers.")
         if isinstance(answer, MarketplaceError):
             raise answer
         return answer

@@ -11,12 +11,12 @@ from itertools import product
 from pathlib import Path
 
 import starlette_marketplace
+from starlette_marketplace.settings import _RULES
 
 PACKAGE = Path(starlette_marketplace.__file__).parent
 
 SAID_ELSEWHERE = {
     "str(self._error)": "the middleware says again what the settings said",
-    "sentence": "MarketplaceSettings._check, whose calls are collected",
     "text": "raised for from_env, which says it in another way",
     "'not a resolution'": "raised for _get, which logs that the value was passed over",
     "str(exc)": "the command prints an ImportError, which is collected",
@@ -33,6 +33,12 @@ def messages() -> set[str]:
     for file in PACKAGE.rglob("*.py"):
         if PACKAGE / "doctor" not in file.parents:
             found.update(messages_of(ast.parse(file.read_text())))
+    for setting, rules in _RULES.items():
+        for rule in rules:
+            is_least = rule.says.startswith("must be a number of at least ")
+            found.add(
+                "… must be a number of at least …." if is_least else f"{setting} {rule.says}. {rule.advice}".rstrip()
+            )
     return found
 
 
@@ -47,7 +53,7 @@ def messages_of(module: ast.Module) -> Iterator[str]:
         if ast.unparse(message) not in SAID_ELSEWHERE:
             texts = constants.texts(message)
             assert "…" not in texts, f"line {message.lineno}: {ast.unparse(message)} is not constant"
-            yield from texts
+            yield from (" ".join(text.split()) for text in texts)
 
 
 def _expressions(module: ast.Module) -> Iterator[ast.expr]:
@@ -66,15 +72,26 @@ def _said_by(call: ast.Call) -> ast.expr | None:
             return message
         case ast.Call(ast.Attribute(ast.Name("logger")), [message, *_]):
             return message
-        case ast.Call(ast.Attribute(ast.Name("self" | "settings"), "_check"), [_, message]):
+        case ast.Call(ast.Name("Mistake"), [_, _, ast.Attribute(_, "advice")]):
+            return None  # A rule of settings: those are collected as they are.
+        case ast.Call(ast.Name("Mistake"), [_, message]):
             return message
+        case ast.Call(ast.Name("Mistake"), [_, reason, advice]):
+            return _joined(reason, advice)
         case ast.Call(ast.Attribute(ast.Name("parser"), "error") | ast.Name("_fail"), [message]):
             return message
         case ast.Call(ast.Name("refuse"), [message, _]):
             return message
+        case ast.Call(ast.Name(name) | ast.Attribute(_, name), [reason, advice]) if name.endswith("Error"):
+            return _joined(reason, advice)
         case ast.Call(ast.Name(name) | ast.Attribute(_, name), [message, *_]) if name.endswith("Error"):
             return message
     return None
+
+
+def _joined(reason: ast.expr, advice: ast.expr) -> ast.expr:
+    parts: list[ast.expr] = [ast.FormattedValue(reason, -1), ast.Constant(" "), ast.FormattedValue(advice, -1)]
+    return ast.copy_location(ast.JoinedStr(parts), reason)
 
 
 class _Constants:

@@ -44,7 +44,7 @@ class Heading:
         """Whether it is the heading under which `text` is explained, with values in the place of its ellipses."""
         assert self.text is not None
         pattern = re.sub(r"…|%(\\\.0f|s)", ".+", re.escape(self.text))
-        return bool(re.fullmatch(pattern, text))
+        return bool(re.fullmatch(pattern, " ".join(text.split())))
 
 
 def headings() -> list[Heading]:

@@ -53,7 +53,7 @@ def variable(name: str, value: str) -> Reproduction:
 
 def with_a_key_that_repeats_one_character(_: Scene) -> str:
     environ = ENVIRONMENT | {"MARKETPLACE_SECRET_KEY": "x" * 32}
-    return raised_by(SettingsError, lambda: MarketplaceSettings.from_env(environ)).partition(" (in the environment")[0]
+    return raised_by(SettingsError, lambda: MarketplaceSettings.from_env(environ))
 
 
 def starting(**values: Any) -> Reproduction:
@@ -165,9 +165,13 @@ def of_the_local_marketplace(use: Callable[[Scene], object]) -> Reproduction:
 
 
 START: dict[str, Reproduction] = {
-    "in-the-environment": without_variables,
-    "secret-key": setting(secret_key="k" * 31),
-    "product-codes": setting(product_codes="acme,"),
+    "several-settings": without_variables,
+    "secret-key": setting(secret_key=""),
+    "short-key": setting(secret_key="k" * 31),
+    "short-fallback": setting(secret_key_fallbacks="k" * 31),
+    "published-fallback": setting(secret_key_fallbacks="not a secret: only tests sign by it", https_only=True),
+    "product-codes": setting(product_codes=""),
+    "bad-product-codes": setting(product_codes="acme,"),
     "registration-path": setting(registration_path="register"),
     "signup-url": setting(signup_url="signup"),
     "product-name": setting(product_name="Acme\nAnalytics"),

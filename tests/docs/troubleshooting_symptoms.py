@@ -429,7 +429,7 @@ def behind_csrf_protection(scene: Scene) -> None:
 
 def form_read_outside(scene: Scene) -> None:
     assert reading_the_form_outside(scene).reason == (
-        "the body is empty, unless a middleware outside of this one has read it"
+        "The body is empty. Look for a middleware outside of this one that reads the body."
     )
     reading = Middleware(BaseHTTPMiddleware, dispatch=read_form)
     with buyer_of(beside(starlette_middleware(settings=scene.settings), inside=[reading])) as buyer:
@@ -442,7 +442,7 @@ def without_lifespan(scene: Scene) -> None:
         for path in ("/signup", LANDING):
             assert httpx2.get(url + path).status_code == 500
     # The answer comes before the server's word for it.
-    assert scene.log.text.count("SettingsError: secret_key and secret_key_fallbacks must be") == 2
+    assert scene.log.text.count("MARKETPLACE_SECRET_KEY is missing") == 2
 
 
 def stripped_prefix(scene: Scene) -> None:

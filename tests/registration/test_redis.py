@@ -609,7 +609,7 @@ async def test_startup_makes_the_connection_to_redis(shared: MarketplaceSettings
 def test_a_url_that_redis_py_cannot_read_is_an_error_that_does_not_quote_it(
     settings: MarketplaceSettings, url: str
 ) -> None:
-    with pytest.raises(SettingsError, match="cache_url cannot be read") as wired:
+    with pytest.raises(SettingsError, match="redis-py cannot read cache_url") as wired:
         Marketplace(replace(settings, cache_url=url))
     with pytest.raises(ValueError, match="redis-py cannot read the URL") as made:
         RedisCache.from_url(url)
@@ -628,8 +628,7 @@ def test_without_redis_py_the_error_names_the_extra(
     with pytest.raises(SettingsError) as caught:
         Marketplace(replace(settings, cache_url="redis://localhost"))
     assert str(caught.value) == (
-        "cache_url is set: starlette_marketplace.registration.redis needs redis-py: "
-        "pip install 'starlette-marketplace[redis]'"
+        "cache_url is set, and redis-py is not installed. Install the extra: pip install 'starlette-marketplace[redis]'."
     )
 
 

@@ -318,7 +318,7 @@ async def test_closing_refuses_what_waits_and_a_later_start_works(make: Make) ->
             resolutions.close()
             resolutions.close()
     assert results["a"] == CUSTOMER, "a call under way ends by itself"
-    assert str(results["b"]) == "the server is shutting down"
+    assert str(results["b"]) == "The server is shutting down."
     assert type(results["b"]) is UnavailableError
     assert await resolutions.resolve("b") == CUSTOMER
 
@@ -390,7 +390,7 @@ async def test_closing_ends_the_wait_for_what_has_not_begun_to_run(make: Make) -
             tasks.start_soon(run)
             await anyio.wait_all_tasks_blocked()
             resolutions.close()
-    assert errors == ["the server is shutting down"]
+    assert errors == ["The server is shutting down."]
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])

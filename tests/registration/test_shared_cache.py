@@ -462,7 +462,7 @@ ours = SharedResolver(FakeResolver(), FakeSharedCache(), MarketplaceSettings(sec
 held = threading.Event()
 
 def hold():
-    with ours._lock:
+    with ours._breaker._lock:
         held.set()
         threading.Event().wait()
 
