@@ -102,16 +102,13 @@ def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     try:
-        from .local import CONDITIONS, PRODUCT_CODES, LocalMarketplace, bind_loopback, read_conditions, run
+        from .local import PRODUCT_CODES, LocalMarketplace, bind_loopback, run
     except ImportError as exc:
         return _fail(str(exc))
     marketplace = LocalMarketplace(arguments.app)
-    texts = {condition.name: getattr(arguments, condition.name.replace("-", "_")) for condition in CONDITIONS}
-    values, errors = read_conditions(texts)
-    for name, error in errors.items():
+    texts = {"latency": arguments.latency, "error-rate": arguments.error_rate, "token-life": arguments.token_life}
+    for name, error in marketplace.conditions.read(texts).items():
         parser.error(f"argument --{name}: {error}")
-    for attribute, value in values.items():
-        setattr(marketplace, attribute, value)
     try:
         listeners = bind_loopback(arguments.port, host=arguments.host)
     except ValueError as exc:

@@ -3,7 +3,7 @@
 try:
     from .agreements import Agreement
     from .calls import ResolveCall
-    from .conditions import CONDITIONS, Condition, read_conditions
+    from .conditions import CONDITIONS, Condition, Conditions
     from .exchange import SeenRequest
     from .marketplace import LocalMarketplace
     from .products import PRODUCT_CODES, Product
@@ -20,12 +20,12 @@ __all__ = [
     "SCENARIOS",
     "Agreement",
     "Condition",
+    "Conditions",
     "LocalMarketplace",
     "Product",
     "ResolveCall",
     "Scenario",
     "SeenRequest",
     "bind_loopback",
-    "read_conditions",
     "run",
 ]

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from .conditions import CONDITIONS, read_conditions
-from .pages import SCRIPTED, address_of, show_conditions, text_field
+from .conditions import CONDITIONS
+from .pages import SCRIPTED, address_of, text_field
 from .registrations import group
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
     from .calls import CallLog
-    from .marketplace import LocalMarketplace
+    from .conditions import Conditions
     from .pages import Pages
 
 MOST_SHOWN = 50
@@ -28,13 +28,13 @@ class Activity:
     """The page that shows every call while it happens, and its controls.
 
     Args:
-        marketplace: Whose conditions are set.
+        conditions: What is set.
         calls: The calls that are shown.
         pages: Shows the page.
     """
 
-    def __init__(self, marketplace: LocalMarketplace, calls: CallLog, pages: Pages) -> None:
-        self._marketplace = marketplace
+    def __init__(self, conditions: Conditions, calls: CallLog, pages: Pages) -> None:
+        self._conditions = conditions
         self._calls = calls
         self._pages = pages
         self.routes: list[Route] = [
@@ -44,7 +44,7 @@ class Activity:
         ]
 
     async def _show(self, request: Request) -> Response:
-        return self._show_with(request, show_conditions(self._marketplace))
+        return self._show_with(request, self._conditions.show())
 
     async def _show_registrations(self, request: Request) -> Response:
         """Give the script what has changed, if anything has."""
@@ -56,13 +56,9 @@ class Activity:
     async def _set_conditions(self, request: Request) -> Response:
         async with request.form() as form:
             typed = {condition.name: text_field(form, condition.name) for condition in CONDITIONS}
-        shown = show_conditions(self._marketplace)
-        # Code can set more than people can type: what nobody has changed stays as it is, to its last digit.
-        values, errors = read_conditions({name: text for name, text in typed.items() if text != shown[name]})
+        errors = self._conditions.read(typed)
         if errors:
             return self._show_with(request, typed, errors)
-        for attribute, value in values.items():
-            setattr(self._marketplace, attribute, value)
         return RedirectResponse("activity", status_code=303)
 
     def _show_with(

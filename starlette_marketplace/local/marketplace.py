@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import math
 import random as _random
 import re
 import time
@@ -15,11 +14,12 @@ from starlette.routing import Mount, Route
 from .activity import Activity
 from .buyers import Buyers
 from .calls import CallLog, ResolveCall, WatchedResponse
+from .conditions import Conditions
 from .exchange import SeenRequest
 from .guard import Guard
 from .metering import Metering
 from .pages import Pages
-from .scenarios import SCENARIOS, Scenario
+from .scenarios import find_scenario
 from .storefront import Storefront
 from .sts import answer_sts_call, is_sts_call
 from .tokens import TokenStore
@@ -54,9 +54,6 @@ class LocalMarketplace:
         random: Gives numbers from 0 to 1 without 1: a call fails by chance when its number is below the error rate,
             with ThrottlingException when it is below half of that and with InternalServiceErrorException when not.
 
-    Attributes:
-        registration_url: Where *Set up your account* sends buyers; it can be set.
-
     Raises:
         ValueError: A delay, error rate or token life cannot be, here or when it is set later.
     """
@@ -72,21 +69,19 @@ class LocalMarketplace:
         timer: Callable[[], float] = _monotonic,
         random: Callable[[], float] = _random.random,
     ) -> None:
-        self.registration_url = registration_url
-        self.delay = delay
-        self.error_rate = error_rate
-        self.token_life = token_life
+        self._conditions = Conditions(registration_url, delay, error_rate, token_life)
         self._timer = timer
         self._buyers = Buyers()
         self._tokens = TokenStore(limit, timer)
-        self._metering = Metering(self._tokens, timer, random)
+        self._metering = Metering(self._tokens, self._conditions, timer, random)
         self._calls = CallLog(limit)
         pages = Pages()
-        routes = [*Storefront(self, self._buyers, pages).routes, *Activity(self, self._calls, pages).routes]
+        storefront = Storefront(self._conditions, self._buyers, self._tokens, pages)
+        activity = Activity(self._conditions, self._calls, pages)
         self._app = Starlette(
             routes=[
                 Route("/", self._answer_aws_call, methods=["POST"], middleware=[Middleware(Guard, serves_sdks=True)]),
-                Mount("", routes=[*routes, pages.static], middleware=[Middleware(Guard)]),
+                Mount("", routes=[*storefront.routes, *activity.routes, pages.static], middleware=[Middleware(Guard)]),
             ]
         )
 
@@ -97,37 +92,45 @@ class LocalMarketplace:
             await self._app(scope, receive, send)
 
     @property
+    def conditions(self) -> Conditions:
+        """All that can be set, in one object."""
+        return self._conditions
+
+    @property
+    def registration_url(self) -> str:
+        """Where *Set up your account* sends buyers."""
+        return self._conditions.registration_url
+
+    @registration_url.setter
+    def registration_url(self, url: str) -> None:
+        self._conditions.registration_url = url
+
+    @property
     def delay(self) -> float:
         """Seconds that AWS takes to answer each ResolveCustomer call."""
-        return self._delay
+        return self._conditions.delay
 
     @delay.setter
     def delay(self, seconds: float) -> None:
-        if not 0 <= seconds < math.inf:
-            raise ValueError(f"delay is a number of seconds from 0, not {seconds!r}")
-        self._delay = seconds
+        self._conditions.delay = seconds
 
     @property
     def error_rate(self) -> float:
         """The share of ResolveCustomer calls that fail by chance, from 0 to 1."""
-        return self._error_rate
+        return self._conditions.error_rate
 
     @error_rate.setter
     def error_rate(self, share: float) -> None:
-        if not 0 <= share <= 1:
-            raise ValueError(f"error_rate is a share from 0 to 1, not {share!r}")
-        self._error_rate = share
+        self._conditions.error_rate = share
 
     @property
     def token_life(self) -> float | None:
         """Seconds after which a token has expired; None lets it live for as long as it is remembered."""
-        return self._token_life
+        return self._conditions.token_life
 
     @token_life.setter
     def token_life(self, seconds: float | None) -> None:
-        if seconds is not None and not seconds > 0:
-            raise ValueError(f"token_life is a number of seconds above 0 or None, not {seconds!r}")
-        self._token_life = seconds
+        self._conditions.token_life = seconds
 
     @property
     def buyer(self) -> Buyer:
@@ -150,7 +153,7 @@ class LocalMarketplace:
         Raises:
             ValueError: No scenario has this name.
         """
-        known = _find_scenario(scenario)
+        known = find_scenario(scenario)
         return self._tokens.issue(known, agreement.identity if agreement else self.buyer.identify(known))
 
     def buy_again(self, scenario: str) -> Agreement:
@@ -159,7 +162,7 @@ class LocalMarketplace:
         Raises:
             ValueError: No scenario has this name, or it cannot be bought again.
         """
-        return self.buyer.buy_again(_find_scenario(scenario))
+        return self.buyer.buy_again(find_scenario(scenario))
 
     def shop_as_another_buyer(self) -> None:
         """Let another company with another AWS account shop; tokens of buyers before stay good."""
@@ -182,9 +185,7 @@ class LocalMarketplace:
             return AwsJsonResponse.of_failure(UNKNOWN_OPERATION)
         started, generation = self._timer(), self._calls.generation
         authorization, body = request.headers.get("authorization", ""), await request.body()
-        verdict = self._metering.resolve_customer(
-            authorization, body, error_rate=self.error_rate, token_life=self.token_life
-        )
+        verdict = self._metering.resolve_customer(authorization, body)
         seen = SeenRequest.read(request.url.path, request.headers, body)
         number = self._calls.add(seen, verdict, generation=generation)
         return WatchedResponse(
@@ -192,9 +193,3 @@ class LocalMarketplace:
             delay=self.delay + verdict.delay,
             on_end=lambda sent: self._calls.finish(number, self._timer() - started, sent),
         )
-
-
-def _find_scenario(name: str) -> Scenario:
-    if name not in SCENARIOS:
-        raise ValueError(f"{name!r} is not a scenario of the local marketplace: {', '.join(SCENARIOS)}")
-    return SCENARIOS[name]

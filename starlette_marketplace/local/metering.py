@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
+    from .conditions import Conditions
     from .tokens import TokenStore
 
 
@@ -46,18 +47,20 @@ class Metering:
 
     Args:
         tokens: The tokens that were issued.
+        conditions: How many calls fail by chance, and for how long tokens live.
         timer: The one that says when they were.
         random: Gives numbers from 0 to 1 without 1.
     """
 
-    def __init__(self, tokens: TokenStore, timer: Callable[[], float], random: Callable[[], float]) -> None:
+    def __init__(
+        self, tokens: TokenStore, conditions: Conditions, timer: Callable[[], float], random: Callable[[], float]
+    ) -> None:
         self._tokens = tokens
+        self._conditions = conditions
         self._timer = timer
         self._random = random
 
-    def resolve_customer(
-        self, authorization: str, body: bytes, *, error_rate: float, token_life: float | None
-    ) -> Verdict:
+    def resolve_customer(self, authorization: str, body: bytes) -> Verdict:
         """Decide how a call is answered."""
         failure = check_signature(authorization)
         if failure:
@@ -65,6 +68,7 @@ class Metering:
         token = read_registration_token(body)
         if isinstance(token, Failure):
             return Verdict(AwsJsonResponse.of_failure(token))
+        error_rate, token_life = self._conditions.error_rate, self._conditions.token_life
         number = self._random()
         if number < error_rate:
             grant = self._tokens.find(token)

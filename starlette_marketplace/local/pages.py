@@ -10,15 +10,11 @@ from starlette.responses import HTMLResponse, PlainTextResponse
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 
-from .conditions import CONDITIONS
-
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from starlette.datastructures import FormData
     from starlette.requests import Request
-
-    from .marketplace import LocalMarketplace
 
 _HERE = Path(__file__).parent
 
@@ -84,8 +80,3 @@ def text_field(form: FormData, name: str) -> str:
 def address_of(request: Request) -> str:
     """Give the address of the marketplace as this browser has found it, without a slash at the end."""
     return str(request.base_url).rstrip("/")
-
-
-def show_conditions(marketplace: LocalMarketplace) -> dict[str, str]:
-    """Write what is set now, by the conditions' names."""
-    return {condition.name: condition.show(getattr(marketplace, condition.attribute)) for condition in CONDITIONS}

@@ -233,3 +233,14 @@ RARE_TROUBLES = (
 
 SCENARIOS = {scenario.slug: scenario for scenario in SUBSCRIPTIONS + TROUBLES + RARE_TROUBLES}
 """Every scenario by its slug, in the order of the storefront."""
+
+
+def find_scenario(slug: str) -> Scenario:
+    """Give the scenario with this slug.
+
+    Raises:
+        ValueError: There is none; the message names those that there are.
+    """
+    if slug not in SCENARIOS:
+        raise ValueError(f"{slug!r} is not a scenario of the local marketplace: {', '.join(SCENARIOS)}")
+    return SCENARIOS[slug]

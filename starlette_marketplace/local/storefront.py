@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from .pages import address_of, refuse, show_conditions, text_field
+from .pages import address_of, refuse, text_field
 from .products import PRODUCT_CODES
-from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES
+from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES, find_scenario
 from .tokens import shorten
 
 if TYPE_CHECKING:
@@ -17,23 +17,26 @@ if TYPE_CHECKING:
 
     from .agreements import Agreement
     from .buyers import Buyers
-    from .marketplace import LocalMarketplace
+    from .conditions import Conditions
     from .pages import Pages
     from .scenarios import Scenario
+    from .tokens import TokenStore
 
 
 class Storefront:
     """The pages that are clicked.
 
     Args:
-        marketplace: Issues the tokens.
+        conditions: What is shown of AWS, and where buyers are sent.
         buyers: Who can shop.
+        tokens: Issues the tokens.
         pages: Shows the pages.
     """
 
-    def __init__(self, marketplace: LocalMarketplace, buyers: Buyers, pages: Pages) -> None:
-        self._marketplace = marketplace
+    def __init__(self, conditions: Conditions, buyers: Buyers, tokens: TokenStore, pages: Pages) -> None:
+        self._conditions = conditions
         self._buyers = buyers
+        self._tokens = tokens
         self._pages = pages
         self.routes: list[Route] = [
             Route("/", self._show),
@@ -49,16 +52,16 @@ class Storefront:
             "subscriptions": SUBSCRIPTIONS,
             "troubles": TROUBLES,
             "rare_troubles": RARE_TROUBLES,
-            "registration_url": self._marketplace.registration_url,
+            "registration_url": self._conditions.registration_url,
             "fields_for": self._fields_for,
             "shorten": shorten,
-            "conditions": show_conditions(self._marketplace),
+            "conditions": self._conditions.show(),
         }
         return self._pages.show("storefront.html", values)
 
     def _fields_for(self, scenario: Scenario, agreement: Agreement) -> dict[str, str]:
         """Give the fields of the form that the marketplace posts to the seller, with a fresh token."""
-        token = self._marketplace.issue_token(scenario.slug, agreement=agreement)
+        token = self._tokens.issue(scenario, agreement.identity)
         trial = {"x-amzn-marketplace-offer-type": "free-trial"} if scenario.free_trial else {}
         return {"x-amzn-marketplace-token": token, **trial}
 
@@ -66,7 +69,7 @@ class Storefront:
         async with request.form() as form:
             account_id = text_field(form, "account_id")
         if not account_id:
-            self._marketplace.shop_as_another_buyer()
+            self._buyers.add()
             return RedirectResponse("./", status_code=303)
         try:
             self._buyers.go_back_to(account_id)
@@ -78,7 +81,7 @@ class Storefront:
         async with request.form() as form:
             scenario = text_field(form, "scenario")
         try:
-            self._marketplace.buy_again(scenario)
+            self._buyers.current.buy_again(find_scenario(scenario))
         except ValueError as exc:
             return refuse(str(exc), 400)
         return RedirectResponse(f"./#{scenario}", status_code=303)
@@ -87,7 +90,7 @@ class Storefront:
         values = {
             "address": address_of(request),
             "port": request.url.port or 80,
-            "registration_url": self._marketplace.registration_url,
+            "registration_url": self._conditions.registration_url,
             "product_codes": PRODUCT_CODES,
         }
         return self._pages.show("connect.html", values)

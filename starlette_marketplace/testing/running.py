@@ -43,12 +43,9 @@ class RunningMarketplace:
         marketplace: The ASGI app behind it, with everything that can be asked of it and set.
     """
 
-    _SETTABLE = ("delay", "error_rate", "registration_url", "token_life")
-
     def __init__(self, marketplace: LocalMarketplace, url: str) -> None:
         self.url = url
         self.marketplace = marketplace
-        self._at_first = {name: getattr(marketplace, name) for name in self._SETTABLE}
 
     @property
     def account_id(self) -> str:
@@ -93,8 +90,7 @@ class RunningMarketplace:
     def reset(self) -> None:
         """Make it as if it had just started, with another buyer."""
         self.marketplace.reset()
-        for name, value in self._at_first.items():
-            setattr(self.marketplace, name, value)
+        self.marketplace.conditions.reset()
 
 
 @contextmanager
