@@ -45,6 +45,13 @@ def test_a_module_imports_only_from_those_that_the_architecture_shows_above_it()
     assert {module: imports for module, imports in wrong.items() if imports} == {}
 
 
+def test_the_local_marketplace_imports_nothing_of_the_rest() -> None:
+    imported = set().union(*map(imports_of, (PACKAGE / "local").rglob("*.py")))
+
+    assert "local.marketplace" in imported
+    assert {module for module in imported if not module.startswith("local.")} == set()
+
+
 def layers() -> list[str]:
     """The modules in the order of the tree on the page; a package comes after what is in it, as it imports that."""
     found: list[str] = []
