@@ -8,21 +8,18 @@ import re
 import secrets
 from dataclasses import dataclass
 from http import HTTPStatus
-from itertools import islice
 from typing import TYPE_CHECKING
 
 from .answers import NoResponse
 from .tokens import shorten
-from .wire import read_registration_token, read_signature
+from .wire import read_registration_token
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from starlette.responses import Response
 
-    from .wire import Signature
+    from .wire import AwsRequest, Signature
 
-# Any other, such as a session token of the caller's credentials or the hash of a body with a token, may be secret.
+# Nothing else is shown: any other header may hold a secret, as a cookie and the hash of a body with a token do.
 _HARMLESS_HEADERS = {
     "accept",
     "accept-encoding",
@@ -38,17 +35,11 @@ _HARMLESS_HEADERS = {
     "x-amz-target",
     "x-amz-user-agent",
 }
-_MOST_HEADERS = 50
-_MOST_OF_A_VALUE = 300
-# A name that is longer may be a token in the wrong place.
-_MOST_OF_A_NAME = 32
-_MOST_OF_A_BODY = 4_000
+_SECRET_HEADERS = {"authorization", "x-amz-security-token"}
+_MEMBERS = {"RegistrationToken"}
 
 # As long as a token: maybe one, or one that is spelled in another way.
 _LONG_WORD = re.compile(r"\S{40,}")
-_SCHEME = re.compile(r"(?:AWS4-HMAC-SHA256|Basic|Bearer) ")
-_SCOPE = re.compile(r"[a-z0-9-]{1,32}")
-_HEADER_NAMES = re.compile(r"[a-z0-9-]{1,32}(?:;[a-z0-9-]{1,32})*")
 
 _ATTEMPT = re.compile(r"(?:^|;)\s*attempt=(\d{1,3})\b", re.ASCII)
 _MAXIMUM = re.compile(r"(?:^|;)\s*max=(\d{1,3})\b", re.ASCII)
@@ -80,26 +71,22 @@ class SeenRequest:
     text: str = ""
 
     @classmethod
-    def read(cls, path: str, headers: Mapping[str, str], body: bytes) -> SeenRequest:
+    def of(cls, request: AwsRequest) -> SeenRequest:
         """Keep what may be shown of a request."""
-        token = read_registration_token(body)
+        token = read_registration_token(request)
         secret = token if isinstance(token, str) else ""
-        shown = {
-            _show_name(name): _show_header(name, value, secret)
-            for name, value in islice(headers.items(), _MOST_HEADERS)
-        }
-        lines = [f"POST {path} HTTP/1.1", *(f"{name}: {value}" for name, value in shown.items())]
-        signature = read_signature(headers.get("authorization", ""))
-        attempts = shown.get("amz-sdk-request", "")
+        headers = _show_headers(request, secret)
+        attempts = headers.get("amz-sdk-request", "")
+        lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return cls(
-            token=_printable(shorten(secret)) if secret else None,
+            token=_shorten(secret) if secret else None,
             registration=_hide(secret or secrets.token_hex(16)),
-            access_key_id=_shorten_key(signature.access_key_id) if signature else None,
-            sdk=_name_sdk(shown.get("user-agent", "")),
+            access_key_id=_shorten_key(request.signature) if request.signature else None,
+            sdk=_name_sdk(headers.get("user-agent", "")),
             attempt=_number(_ATTEMPT, attempts),
             max_attempts=_number(_MAXIMUM, attempts),
-            invocation_id=shown.get("amz-sdk-invocation-id"),
-            text="\n".join([*lines, "", _show_request_body(body)]),
+            invocation_id=headers.get("amz-sdk-invocation-id"),
+            text="\n".join([*lines, "", _show_members(request)]),
         )
 
 
@@ -119,61 +106,40 @@ def show_answer(response: Response) -> str:
     return "\n".join([status, *headers, "", _indent(bytes(response.body).decode())])
 
 
-def _show_request_body(body: bytes) -> str:
-    # A body that we cannot read may hold a token anywhere.
-    unreadable = f"({len(body)} bytes that are not a JSON object)"
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return unreadable
-    if not isinstance(document, dict):
-        return unreadable
-    shown = {_show_name(name): _show(value) for name, value in document.items()}
-    return _printable(json.dumps(shown, ensure_ascii=False)[:_MOST_OF_A_BODY])
+def _show_headers(request: AwsRequest, secret: str) -> dict[str, str]:
+    shown = {}
+    for name, value in request.headers.items():
+        if name in _HARMLESS_HEADERS:
+            # A token whose `+` have become spaces is no long word.
+            known = value.replace(secret, _shorten(secret)) if secret else value
+            shown[name] = _LONG_WORD.sub(lambda word: shorten(word[0]), known)
+        elif name in _SECRET_HEADERS:
+            shown[name] = "…"
+    if request.signature:
+        signed = request.signature
+        scope = f"{_shorten_key(signed)}/{signed.date}/{signed.region}/{signed.service}/aws4_request"
+        shown["authorization"] = f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders=…, Signature=…"
+    return shown
 
 
-def _show_name(name: str) -> str:
-    return name if len(name) <= _MOST_OF_A_NAME else shorten(name)
+def _show_members(request: AwsRequest) -> str:
+    if request.members is None:
+        return "(not a JSON object)"
+    shown = {
+        name if name in _MEMBERS else "…": value and (_shorten(value) if isinstance(value, str) else "…")
+        for name, value in request.members.items()
+    }
+    return json.dumps(shown, ensure_ascii=False)
 
 
-def _show_header(name: str, value: str, secret: str) -> str:
-    if name == "authorization":
-        return _show_authorization(value)
-    if name not in _HARMLESS_HEADERS:
-        return "…"
-    # A token whose `+` have become spaces is no long word.
-    known = value.replace(secret, shorten(secret)) if len(secret) > _MOST_OF_A_NAME else value
-    return _LONG_WORD.sub(lambda word: shorten(word[0]), known)[:_MOST_OF_A_VALUE]
+def _shorten(text: str) -> str:
+    # JSON can spell lone surrogates, and a page cannot.
+    return shorten(text).encode(errors="replace").decode()
 
 
-def _printable(text: str) -> str:
-    """Without the lone surrogates that JSON can spell and a page cannot."""
-    return text.encode(errors="replace").decode()
-
-
-def _show(value: object) -> object:
-    if isinstance(value, str):
-        return shorten(value) if value else ""
-    return value if value is None or isinstance(value, bool) else "…"
-
-
-def _show_authorization(authorization: str) -> str:
-    signature = read_signature(authorization)
-    if signature:
-        return _show_signature(signature)
-    scheme = _SCHEME.match(authorization)
-    return f"{scheme[0] if scheme else ''}…"
-
-
-def _show_signature(signature: Signature) -> str:
-    region, service = (part if _SCOPE.fullmatch(part) else "…" for part in (signature.region, signature.service))
-    headers = signature.headers if _HEADER_NAMES.fullmatch(signature.headers) else "…"
-    scope = f"{_shorten_key(signature.access_key_id)}/{signature.date}/{region}/{service}/aws4_request"
-    return f"AWS4-HMAC-SHA256 Credential={scope}, SignedHeaders={headers[:_MOST_OF_A_VALUE]}, Signature=…"
-
-
-def _shorten_key(access_key_id: str) -> str:
-    return access_key_id if len(access_key_id) <= 8 else f"{access_key_id[:4]}…{access_key_id[-4:]}"
+def _shorten_key(signature: Signature) -> str:
+    key = signature.access_key_id
+    return key if len(key) <= 8 else f"{key[:4]}…{key[-4:]}"
 
 
 def _name_sdk(user_agent: str) -> str:

@@ -23,7 +23,7 @@ from .scenarios import find_scenario
 from .storefront import Storefront
 from .sts import answer_sts_call, is_sts_call
 from .tokens import TokenStore
-from .wire import TARGET, TOO_LARGE, UNKNOWN_OPERATION, AwsJsonResponse
+from .wire import TARGET, TOO_LARGE, UNKNOWN_OPERATION, AwsJsonResponse, AwsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -184,10 +184,9 @@ class LocalMarketplace:
         if request.headers.get("x-amz-target") != TARGET:
             return AwsJsonResponse.of_failure(UNKNOWN_OPERATION)
         started, generation = self._timer(), self._calls.generation
-        authorization, body = request.headers.get("authorization", ""), await request.body()
-        verdict = self._metering.resolve_customer(authorization, body)
-        seen = SeenRequest.read(request.url.path, request.headers, body)
-        number = self._calls.add(seen, verdict, generation=generation)
+        call = AwsRequest.read(request.headers, await request.body())
+        verdict = self._metering.resolve_customer(call)
+        number = self._calls.add(SeenRequest.of(call), verdict, generation=generation)
         return WatchedResponse(
             verdict.response,
             delay=self.delay + verdict.delay,

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from .conditions import Conditions
     from .tokens import TokenStore
+    from .wire import AwsRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +61,12 @@ class Metering:
         self._timer = timer
         self._random = random
 
-    def resolve_customer(self, authorization: str, body: bytes) -> Verdict:
+    def resolve_customer(self, request: AwsRequest) -> Verdict:
         """Decide how a call is answered."""
-        failure = check_signature(authorization)
+        failure = check_signature(request)
         if failure:
             return Verdict(AwsJsonResponse.of_failure(failure))
-        token = read_registration_token(body)
+        token = read_registration_token(request)
         if isinstance(token, Failure):
             return Verdict(AwsJsonResponse.of_failure(token))
         error_rate, token_life = self._conditions.error_rate, self._conditions.token_life

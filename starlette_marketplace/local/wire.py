@@ -1,11 +1,11 @@
-"""ResolveCustomer on the wire: AWS JSON 1.1, signed with Signature Version 4."""
+"""AWS's JSON protocol on the wire, signed with Signature Version 4, and ResolveCustomer in it."""
 
 from __future__ import annotations
 
 import json
 import re
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from starlette.responses import JSONResponse
@@ -18,8 +18,8 @@ MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "License
 
 _SIGNING_NAME = "aws-marketplace"
 _SIGNATURE = re.compile(
-    r"AWS4-HMAC-SHA256\s+Credential=(?P<access_key_id>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[^/,\s]+)/"
-    r"(?P<service>[^/,\s]+)/aws4_request\s*,\s*SignedHeaders=(?P<headers>[^,\s]+)\s*,\s*Signature=[0-9a-f]{64}",
+    r"AWS4-HMAC-SHA256\s+Credential=(?P<access_key_id>[^/,\s]+)/(?P<date>\d{8})/(?P<region>[\w.-]{1,32})/"
+    r"(?P<service>[\w.-]{1,32})/aws4_request\s*,\s*SignedHeaders=[^,\s]+\s*,\s*Signature=[0-9a-f]{64}",
     re.ASCII,
 )
 
@@ -32,7 +32,35 @@ class Signature:
     date: str
     region: str
     service: str
-    headers: str
+
+
+@dataclass(frozen=True, slots=True)
+class AwsRequest:
+    """A request in AWS's JSON protocol.
+
+    Attributes:
+        headers: Its headers, by their names in lower case.
+        signature: Who has signed it; None when it has no whole signature.
+        members: The JSON object in its body; None when there is none.
+    """
+
+    headers: Mapping[str, str] = field(repr=False)
+    signature: Signature | None
+    members: Mapping[str, object] | None = field(repr=False)
+
+    @classmethod
+    def read(cls, headers: Mapping[str, str], body: bytes) -> AwsRequest:
+        """Read a request, whatever it is."""
+        signature = _SIGNATURE.fullmatch(headers.get("authorization", ""))
+        try:
+            members = json.loads(body)
+        except (ValueError, RecursionError):
+            members = None
+        return cls(
+            headers,
+            Signature(**signature.groupdict()) if signature else None,
+            members if isinstance(members, dict) else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,29 +90,18 @@ _NO_TOKEN = Failure(
 )
 
 
-def check_signature(authorization: str) -> Failure | None:
+def check_signature(request: AwsRequest) -> Failure | None:
     """Check what can be checked without the caller's secret key: that there is a signature, for the right service."""
-    signature = read_signature(authorization)
-    if signature is None:
+    if request.signature is None:
         return _NOT_SIGNED
-    return None if signature.service == _SIGNING_NAME else _WRONG_SERVICE
+    return None if request.signature.service == _SIGNING_NAME else _WRONG_SERVICE
 
 
-def read_signature(authorization: str) -> Signature | None:
-    """Read who has signed a request; None when it has no whole signature."""
-    found = _SIGNATURE.fullmatch(authorization)
-    return Signature(**found.groupdict()) if found else None
-
-
-def read_registration_token(body: bytes) -> str | Failure:
-    """Read the registration token out of the body of a ResolveCustomer call."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
+def read_registration_token(request: AwsRequest) -> str | Failure:
+    """Read the registration token out of a ResolveCustomer call."""
+    if request.members is None:
         return _NOT_JSON
-    if not isinstance(document, dict):
-        return _NOT_JSON
-    token = document.get("RegistrationToken")
+    token = request.members.get("RegistrationToken")
     if not isinstance(token, str | None):
         return _NOT_JSON
     return token or _NO_TOKEN

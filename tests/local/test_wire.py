@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starlette_marketplace.local import LocalMarketplace, ResolveCall
-from starlette_marketplace.local.wire import Failure, read_registration_token
+from starlette_marketplace.local.wire import AwsRequest, Failure, read_registration_token
 from tests.local.clients import RESOLVE_CUSTOMER, Aws, body_of, signed_post
 
 
@@ -99,6 +99,6 @@ values = st.none() | st.booleans() | st.integers() | st.text() | st.lists(st.tex
 
 @given(st.binary() | st.dictionaries(st.just("RegistrationToken") | st.text(), values).map(json.dumps).map(str.encode))
 def test_whatever_the_body_is_it_has_a_token_or_fails(body: bytes) -> None:
-    token = read_registration_token(body)
+    token = read_registration_token(AwsRequest.read({}, body))
 
     assert isinstance(token, Failure) or json.loads(body)["RegistrationToken"] == token != ""
