@@ -253,7 +253,7 @@ def test_missing_settings_keep_the_server_from_starting(caplog: pytest.LogCaptur
     with pytest.raises(RuntimeError), serve(app):
         pass
     assert "MARKETPLACE_SECRET_KEY is missing" in caplog.text
-    assert "in the environment the names begin with MARKETPLACE_" in caplog.text
+    assert "MARKETPLACE_PRODUCT_CODES is missing" in caplog.text
 
 
 @pytest.mark.usefixtures("no_settings")

@@ -276,7 +276,7 @@ def test_all_mistakes_of_the_environment_are_reported_at_once() -> None:
 )
 def test_a_key_that_is_published_signs_nothing_that_matters(key: str) -> None:
     for changes in ({"secret_key": key}, {"secret_key_fallbacks": (OLD_KEY, key)}):
-        with pytest.raises(SettingsError, match="must not be .+ published in examples") as caught:
+        with pytest.raises(SettingsError, match="published in examples") as caught:
             make(**changes)
         assert key not in str(caught.value)
         assert make(**changes, https_only=False)

@@ -11,6 +11,7 @@ from itertools import product
 from pathlib import Path
 
 import starlette_marketplace
+from starlette_marketplace.local import CONDITIONS
 from starlette_marketplace.settings import _RULES
 
 PACKAGE = Path(starlette_marketplace.__file__).parent
@@ -18,6 +19,7 @@ PACKAGE = Path(starlette_marketplace.__file__).parent
 SAID_ELSEWHERE = {
     "str(self._error)": "the middleware says again what the settings said",
     "text": "raised for from_env, which says it in another way",
+    "f'{self.attribute} is {self.rule}, not {value!r}'": "a rule of CONDITIONS, which are collected as they are",
     "'not a resolution'": "raised for _get, which logs that the value was passed over",
     "str(exc)": "the command prints an ImportError, which is collected",
     "'no buyer that is kept has this AWS account'": "the storefront says it in another way",
@@ -33,6 +35,7 @@ def messages() -> set[str]:
     for file in PACKAGE.rglob("*.py"):
         if PACKAGE / "doctor" not in file.parents:
             found.update(messages_of(ast.parse(file.read_text())))
+    found.update(f"{condition.attribute} is {condition.rule}, not …" for condition in CONDITIONS)
     for setting, rules in _RULES.items():
         for rule in rules:
             is_least = rule.says.startswith("must be a number of at least ")

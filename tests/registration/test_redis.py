@@ -628,7 +628,8 @@ def test_without_redis_py_the_error_names_the_extra(
     with pytest.raises(SettingsError) as caught:
         Marketplace(replace(settings, cache_url="redis://localhost"))
     assert str(caught.value) == (
-        "cache_url is set, and redis-py is not installed. Install the extra: pip install 'starlette-marketplace[redis]'."
+        "cache_url is set, and redis-py is not installed. "
+        "Install the extra: pip install 'starlette-marketplace[redis]'."
     )
 
 
