@@ -6,7 +6,6 @@ Start it with `make demo`, or with `uvicorn --factory example_app.app:create_app
 
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request
 from fastapi.exceptions import RequestValidationError
@@ -29,8 +28,10 @@ from starlette_marketplace import (
     MarketplaceMiddleware,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 from starlette_marketplace.hooks import RegistrationResolved
 
@@ -73,17 +74,6 @@ def welcome_back(event: RegistrationResolved) -> str | None:
 
 def is_linked(db: Session, registration: Registration | None) -> bool:
     return registration is not None and accounts.find_subscription(db, registration.customer) is not None
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # SameSite=Lax keeps our cookies away from the forms of other sites, but not from those of a sister site, such as
-    # another subdomain or port of ours; and any foreign form could log a visitor in as somebody else.
-    # The POST from AWS Marketplace never gets here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 
 def limit_tries(request: Request) -> None:
@@ -240,7 +230,7 @@ def decline(request: Request, user: CurrentUser, registration_id: Annotated[str,
     response = redirect("/signup" if user is None else "/link")
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response
 
 

@@ -2,6 +2,14 @@
 
 from ._version import __version__
 from .customer import MarketplaceCustomer, Registration
+from .dependencies import (
+    complete_registration,
+    discard_registration,
+    get_registration,
+    get_registration_by_id,
+    get_registrations,
+    refuse_foreign_posts,
+)
 from .errors import (
     AccessDeniedError,
     AwsUnavailableError,
@@ -27,7 +35,7 @@ from .errors import (
     UnsupportedMediaTypeError,
 )
 from .marketplace import Marketplace
-from .middleware import MarketplaceMiddleware, complete_registration, get_registration, get_registration_by_id
+from .middleware import MarketplaceMiddleware
 from .registration.resolver import Resolver
 from .settings import MarketplaceSettings
 
@@ -62,6 +70,9 @@ __all__ = [
     "UnsupportedMediaTypeError",
     "__version__",
     "complete_registration",
+    "discard_registration",
     "get_registration",
     "get_registration_by_id",
+    "get_registrations",
+    "refuse_foreign_posts",
 ]

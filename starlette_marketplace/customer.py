@@ -56,8 +56,13 @@ class MarketplaceCustomer:
 
     def __repr__(self) -> str:
         """Masks the account id, as this is what ends up in logs."""
-        shown = _values(self) | {"aws_account_id": masked(self.aws_account_id)}
+        shown = _values(self) | {"aws_account_id": self.masked_account_id}
         return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def masked_account_id(self) -> str:
+        """The AWS account id as people and logs may see it: the last four digits."""
+        return masked(self.aws_account_id)
 
     @property
     def key(self) -> str:

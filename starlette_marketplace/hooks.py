@@ -12,7 +12,7 @@ import functools
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Protocol, TypedDict, TypeVar, Unpack, cast
 
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
@@ -121,7 +121,51 @@ class OnVisit(Protocol):
         ...
 
 
-def as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awaitable[R | None]]:
+class HookOptions(TypedDict, total=False):
+    """The hooks of a host, as `Marketplace` and `MarketplaceMiddleware` take them. None is the same as no hook.
+
+    Attributes:
+        on_request: Called before AWS is asked.
+        on_resolved: Called before the buyer is sent on.
+        on_error: Called when a registration fails.
+        on_visit: Called when the fulfillment URL is opened with GET or HEAD.
+    """
+
+    on_request: OnRequest | None
+    on_resolved: OnResolved | None
+    on_error: OnError | None
+    on_visit: OnVisit | None
+
+
+class Hooks:
+    """The hooks of a host, each as an async function, which answers None where there is none.
+
+    Args:
+        **hooks: The hooks by name.
+
+    Attributes:
+        on_request: Called before AWS is asked.
+        on_resolved: Called before the buyer is sent on.
+        on_error: Called when a registration fails.
+        on_visit: Called when the fulfillment URL is opened with GET or HEAD.
+
+    Raises:
+        TypeError: A hook cannot be called with an event, or there is none of that name.
+    """
+
+    def __init__(self, **hooks: Unpack[HookOptions]) -> None:
+        unknown = sorted(hooks.keys() - HookOptions.__annotations__.keys())
+        if unknown:
+            raise TypeError(f"There is no hook {unknown[0]}. The hooks are {', '.join(HookOptions.__annotations__)}.")
+        self.on_request: Callable[[RegistrationRequested], Awaitable[Response | None]]
+        self.on_request = _as_async(hooks.get("on_request"))
+        self.on_resolved: Callable[[RegistrationResolved], Awaitable[Response | str | None]]
+        self.on_resolved = _as_async(hooks.get("on_resolved"))
+        self.on_error: Callable[[RegistrationFailed], Awaitable[Response | None]] = _as_async(hooks.get("on_error"))
+        self.on_visit: Callable[[LandingVisited], Awaitable[Response | None]] = _as_async(hooks.get("on_visit"))
+
+
+def _as_async(hook: Callable[[E], R | Awaitable[R]] | None) -> Callable[[E], Awaitable[R | None]]:
     """`hook` as an async function; without a hook, one that answers None."""
     if hook is None:
         return _no_hook

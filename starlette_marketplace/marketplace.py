@@ -6,13 +6,13 @@ import inspect
 import logging
 from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Unpack
 
 import anyio
 from starlette.routing import Match, Route, Router
 
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
-from .hooks import OnError, OnRequest, OnResolved, OnVisit, as_async, is_async
+from .hooks import HookOptions, Hooks, is_async
 from .registration.endpoint import RegistrationEndpoint
 from .registration.resolution import Resolutions
 from .registration.resolver import AwsResolver, CheckedResolver, Resolver
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
+SCOPE_KEY = "starlette_marketplace"
+"""Where the middleware puts its `Marketplace` into the scope of each request."""
+
 
 class Marketplace:
     """The AWS Marketplace side of one host, and an ASGI app to mount, with the landing URL at `/register`.
@@ -41,10 +44,7 @@ class Marketplace:
         settings: None reads them from the environment.
         resolver: Asks for the customer of a token; `AwsResolver` when None.
         shared_cache: Shares resolutions between workers; None takes the one of `cache_url`, if that is set.
-        on_request: Called before AWS is asked.
-        on_resolved: Called before the buyer is sent on.
-        on_error: Called when a registration fails.
-        on_visit: Called when the landing URL is opened with GET or HEAD.
+        **hooks: `on_request`, `on_resolved`, `on_error` and `on_visit`; see `hooks.HookOptions`.
 
     Attributes:
         settings: The settings in force.
@@ -62,10 +62,7 @@ class Marketplace:
         *,
         resolver: Resolver | None = None,
         shared_cache: SharedCache | None = None,
-        on_request: OnRequest | None = None,
-        on_resolved: OnResolved | None = None,
-        on_error: OnError | None = None,
-        on_visit: OnVisit | None = None,
+        **hooks: Unpack[HookOptions],
     ) -> None:
         if not isinstance(settings, MarketplaceSettings | None):
             raise TypeError(f"settings must be MarketplaceSettings or None, not {type(settings).__name__}")
@@ -83,10 +80,7 @@ class Marketplace:
             resolutions=self._resolutions,
             session=self._session,
             telemetry=self._telemetry,
-            on_request=as_async(on_request),
-            on_resolved=as_async(on_resolved),
-            on_error=as_async(on_error),
-            on_visit=as_async(on_visit),
+            hooks=Hooks(**hooks),
         )
         mounted = replace(self.endpoint, is_mounted=True)
         self.routes: list[Route] = [
@@ -176,6 +170,13 @@ class Marketplace:
 
     def complete_registration(self, response: Response, registration: Registration) -> None:
         """Make `response` end the registration session of `registration`, once the customer is linked to an account."""
+        self._session.delete(response, registration)
+
+    def discard_registration(self, response: Response, registration: Registration) -> None:
+        """Make `response` end the registration session of `registration`, as the visitor says that it is not theirs.
+
+        The subscription stays as it is at AWS: *Set up your account* begins another registration.
+        """
         self._session.delete(response, registration)
 
 

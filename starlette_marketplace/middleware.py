@@ -3,43 +3,32 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import TYPE_CHECKING, TypedDict, Unpack
+from typing import TYPE_CHECKING, Unpack
 
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 
-# FastAPI reads the annotations of get_registration when the host starts.
-from starlette.requests import HTTPConnection
-
 from .errors import SettingsError
-from .marketplace import Marketplace, route_path
+from .hooks import HookOptions
+from .marketplace import SCOPE_KEY, Marketplace, route_path
 from .registration.responses import without_body
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
-    from starlette.responses import Response
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-    from .customer import Registration
-    from .hooks import OnError, OnRequest, OnResolved, OnVisit
     from .registration.resolver import Resolver
     from .registration.shared_cache import SharedCache
     from .settings import MarketplaceSettings
 
-_SCOPE_KEY = "starlette_marketplace"
 
-
-class MarketplaceOptions(TypedDict, total=False):
+class MarketplaceOptions(HookOptions, total=False):
     """The arguments of `Marketplace`."""
 
-    settings: MarketplaceSettings
-    resolver: Resolver
-    shared_cache: SharedCache
-    on_request: OnRequest
-    on_resolved: OnResolved
-    on_error: OnError
-    on_visit: OnVisit
+    settings: MarketplaceSettings | None
+    resolver: Resolver | None
+    shared_cache: SharedCache | None
 
 
 class MarketplaceMiddleware:
@@ -89,11 +78,11 @@ class MarketplaceMiddleware:
         """
         kind = scope["type"]
         if kind == "http":
-            scope[_SCOPE_KEY] = self._marketplace
+            scope[SCOPE_KEY] = self._marketplace
             if self._path in scope.get("path", "") and route_path(scope) in self._paths:
                 return self._answer(scope, receive, send)
         elif kind == "websocket":
-            scope[_SCOPE_KEY] = self._marketplace
+            scope[SCOPE_KEY] = self._marketplace
         elif kind == "lifespan":
             return self._lifespan(scope, receive, send)
         return self._app(scope, receive, send)
@@ -112,7 +101,7 @@ class MarketplaceMiddleware:
         inner = {kind: handler for kind, handler in handlers.items() if kind not in (500, Exception)}
         if scope["method"] == "HEAD":
             send = without_body(send)  # of what those handlers answer, too
-        marketplace: Marketplace = scope[_SCOPE_KEY]
+        marketplace: Marketplace = scope[SCOPE_KEY]
         await ExceptionMiddleware(marketplace.endpoint, inner)(scope, receive, send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -186,43 +175,3 @@ class _Lifespan:
                 await self._startup()
             except Exception as exc:  # noqa: BLE001 - raised where the host, and then the server, find it.
                 self._failure = exc
-
-
-def get_registration(connection: HTTPConnection) -> Registration | None:
-    """The newest registration that this browser has not finished; also a FastAPI dependency.
-
-    Returns:
-        None when there is none, which is normal: buyers who did not come from AWS sign up too.
-
-    Raises:
-        RuntimeError: The middleware is not installed.
-    """
-    return _marketplace(connection).get_registration(connection)
-
-
-def get_registration_by_id(connection: HTTPConnection, registration_id: str) -> Registration | None:
-    """The registration of that id, as the signup form sent it; None when it is over or not of this browser.
-
-    Raises:
-        RuntimeError: The middleware is not installed.
-    """
-    return _marketplace(connection).get_registration(connection, registration_id)
-
-
-def complete_registration(connection: HTTPConnection, response: Response, registration: Registration) -> None:
-    """Make `response` end the registration session of `registration`, once the customer is linked to an account.
-
-    Raises:
-        RuntimeError: The middleware is not installed.
-    """
-    _marketplace(connection).complete_registration(response, registration)
-
-
-def _marketplace(connection: HTTPConnection) -> Marketplace:
-    marketplace = connection.scope.get(_SCOPE_KEY)
-    if not isinstance(marketplace, Marketplace):
-        raise RuntimeError(
-            "MarketplaceMiddleware is not installed: call app.add_middleware(MarketplaceMiddleware), "
-            "or ask the Marketplace that you mounted: marketplace.get_registration(request)"
-        )
-    return marketplace

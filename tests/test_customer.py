@@ -192,7 +192,7 @@ def test_customers_and_registrations_are_values(value: Any) -> None:
 
 
 def test_a_log_shows_the_last_four_digits_of_an_account() -> None:
-    assert masked(ACCOUNT) == "********9012"
+    assert masked(ACCOUNT) == CUSTOMER.masked_account_id == "********9012"
 
 
 def test_what_a_log_shows_of_a_registration_has_the_account_masked() -> None:

@@ -8,16 +8,15 @@ from contextlib import AbstractContextManager, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Protocol, cast
+from typing import Any, Protocol, cast
 
 import anyio
 import anyio.to_thread
 import httpx2
 import pytest
-from fastapi import Depends, FastAPI, WebSocket
+from fastapi import FastAPI
 from hypercorn.middleware import ProxyFixMiddleware
 from starlette.applications import Starlette
-from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Mount
 from starlette.testclient import TestClient
@@ -28,11 +27,7 @@ from starlette_marketplace import (
     Marketplace,
     MarketplaceMiddleware,
     MarketplaceSettings,
-    Registration,
     SettingsError,
-    complete_registration,
-    get_registration,
-    get_registration_by_id,
 )
 from tests.support.fakes import CUSTOMER, FakeResolver
 from tests.support.hosts import LANDING, browser, fastapi_middleware, form, starlette_middleware
@@ -143,24 +138,6 @@ def test_a_copy_of_a_marketplace_is_the_marketplace(settings: MarketplaceSetting
     assert copy.deepcopy(marketplace.routes) == marketplace.routes
 
 
-def test_a_websocket_can_read_the_registration(settings: MarketplaceSettings) -> None:
-    app = FastAPI()
-    app.add_middleware(MarketplaceMiddleware, settings=settings, resolver=FakeResolver())
-
-    @app.websocket("/live")
-    async def live(websocket: WebSocket) -> None:
-        await websocket.accept()
-        registration = get_registration(websocket)
-        await websocket.send_text(registration.customer.key if registration else "nobody")
-        await websocket.close()
-
-    with TestClient(app, base_url="https://app.example") as client:
-        client.post(LANDING, data=form("good"), follow_redirects=False)
-        cookie = "; ".join(f"{name}={value}" for name, value in client.cookies.items())
-        with client.websocket_connect("/live", headers={"cookie": cookie}) as websocket:
-            assert websocket.receive_text().startswith("arn:aws:license-manager")
-
-
 @pytest.mark.parametrize("root_path", ["", "/api", "/api/v1"])
 async def test_it_answers_below_the_root_path_and_sends_on_below_it(
     settings: MarketplaceSettings, root_path: str
@@ -213,34 +190,6 @@ async def test_a_marketplace_that_is_wired_already_can_be_given(settings: Market
 def test_a_marketplace_and_options_together_are_refused(settings: MarketplaceSettings) -> None:
     with pytest.raises(TypeError, match="not both"):
         MarketplaceMiddleware(Starlette(), Marketplace(settings), settings=settings)
-
-
-@pytest.mark.parametrize("function", [get_registration, get_registration_by_id, complete_registration])
-def test_without_the_middleware_the_error_says_how_to_install_it(function: Any) -> None:
-    request = Request({"type": "http", "headers": []})
-    arguments = {get_registration: (), get_registration_by_id: ("x",), complete_registration: (Response(), None)}
-    with pytest.raises(RuntimeError, match=r"call app\.add_middleware\(MarketplaceMiddleware\)"):
-        function(request, *arguments[function])
-
-
-def test_the_dependency_adds_nothing_to_the_api_of_the_host(settings: MarketplaceSettings) -> None:
-    app = fastapi_middleware(settings=settings)
-    assert isinstance(app, FastAPI)
-    assert "parameters" not in app.openapi()["paths"]["/signup"]["get"]
-    assert "requestBody" not in app.openapi()["paths"]["/signup"]["get"]
-
-
-def test_a_plain_endpoint_can_depend_on_the_registration(settings: MarketplaceSettings) -> None:
-    app = FastAPI()
-    app.add_middleware(MarketplaceMiddleware, settings=settings, resolver=FakeResolver())
-
-    @app.get("/signup")
-    def signup(registration: Annotated[Registration | None, Depends(get_registration)]) -> str:
-        return registration.customer.aws_account_id if registration else "nobody"
-
-    with TestClient(app, base_url="https://app.example") as client:
-        assert client.get("/signup").json() == "nobody"
-        assert client.post(LANDING, data=form("good")).json() == "123456789012"
 
 
 # Starting

@@ -3,12 +3,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from html import escape
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, FastAPI, Form, HTTPException, Request, WebSocket
 from fastapi.concurrency import run_in_threadpool
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
-from fastapi.requests import HTTPConnection
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 from pydantic import BaseModel
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -20,6 +18,7 @@ from starlette_marketplace import (
     complete_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 
@@ -44,18 +43,6 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
     execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
     execute("CREATE TABLE IF NOT EXISTS question (text TEXT NOT NULL, customer_key TEXT)")
     yield
-
-
-def refuse_other_sites(connection: HTTPConnection) -> None:
-    # To browsers another subdomain or port is the same site, so its forms and WebSockets carry our cookies.
-    scope, headers = connection.scope, connection.headers
-    if scope["type"] == "http" and scope["method"] in {"GET", "HEAD", "OPTIONS"}:
-        return
-    site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
-    if site is None and origin is not None:
-        site = "same-origin" if urlsplit(origin).netloc == headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This was sent from another site. Please open our own page and try again.")
 
 
 def shown_registration(request: Request, registration_id: Annotated[str, Form()] = "") -> Registration | None:
@@ -125,7 +112,7 @@ async def arrival(registration: NewestRegistration) -> Arrival | None:
     )
 
 
-app = FastAPI(lifespan=lifespan, dependencies=[Depends(refuse_other_sites)])
+app = FastAPI(lifespan=lifespan, dependencies=[Depends(refuse_foreign_posts)])
 app.include_router(signup)
 app.mount("/api", api)
 app.add_middleware(MarketplaceMiddleware, settings=settings.marketplace)

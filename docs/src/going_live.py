@@ -5,7 +5,6 @@ from contextlib import closing
 from html import escape
 from ipaddress import IPv6Address, ip_address
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -21,8 +20,10 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 from starlette_marketplace.hooks import RegistrationRequested
 
@@ -57,16 +58,6 @@ def limit_rate(event: RegistrationRequested) -> Response | None:
     if limiter.hit(per_network, network_of(event.request.client)) and limiter.hit(for_all):
         return None
     return PlainTextResponse("Too many tries. Please wait a minute and try again.", 429, {"Retry-After": "60"})
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # SameSite=Lax keeps the cookie from forms of other sites, but not from those of a sister site, such as another
-    # subdomain. The POST from AWS Marketplace never gets here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 
 app = FastAPI(openapi_url=None)
@@ -121,5 +112,5 @@ def decline(request: Request, registration_id: Annotated[str, Form()]) -> Respon
     response = RedirectResponse("/signup", 303)
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response

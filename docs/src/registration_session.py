@@ -2,24 +2,19 @@ import sqlite3
 from contextlib import closing
 from html import escape
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
 
-from starlette_marketplace import Marketplace, MarketplaceMiddleware, Registration
+from starlette_marketplace import (
+    Marketplace,
+    MarketplaceMiddleware,
+    Registration,
+    refuse_foreign_posts,
+)
 
 with closing(sqlite3.connect("registration_session.db")) as db:
     db.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 app = FastAPI(dependencies=[Depends(refuse_foreign_posts)])
@@ -73,5 +68,5 @@ def sign_up(registration: ShownRegistration, email: Annotated[str, Form(min_leng
 @app.post("/not-mine")
 def discard(registration: ShownRegistration) -> Response:
     response = RedirectResponse("/signup", 303)
-    marketplace.complete_registration(response, registration)
+    marketplace.discard_registration(response, registration)
     return response

@@ -3,12 +3,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from html import escape
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, Response
 
-from starlette_marketplace import Marketplace, MarketplaceSettings, Registration
+from starlette_marketplace import (
+    Marketplace,
+    MarketplaceSettings,
+    Registration,
+    refuse_foreign_posts,
+)
 from starlette_marketplace.hooks import RegistrationResolved
 
 with closing(sqlite3.connect("signups.db")) as database:
@@ -25,15 +29,6 @@ async def lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=lifespan)
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # To browsers another subdomain or port is the same site, so its forms carry our cookies.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 
 def open_shop(path: str, settings: MarketplaceSettings, pages: dict[str, str]) -> Marketplace:

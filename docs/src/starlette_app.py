@@ -3,7 +3,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from html import escape
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -16,7 +15,11 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 
-from starlette_marketplace import Marketplace, MarketplaceSettings
+from starlette_marketplace import (
+    Marketplace,
+    MarketplaceSettings,
+    refuse_foreign_posts,
+)
 
 config = Config(".env" if Path(".env").is_file() else None)
 DATABASE = config("DATABASE", default="signups.db")
@@ -48,15 +51,6 @@ def page(body: str, status_code: int = 200) -> Response:
 
 async def show_error(_: Request, exc: HTTPException) -> Response:
     return page(f"<h1>Sorry</h1><p>{escape(exc.detail)}</p>", exc.status_code)
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # To browsers another subdomain or port is the same site, so its forms carry our cookies.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Please open our own page and try again.")
 
 
 async def show_signup(request: Request) -> Response:

@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
 
 from ..clocks import wall_clock
-from ..customer import Registration, masked
+from ..customer import Registration
 from ..errors import ConfigurationError, MarketplaceError, ProductMismatchError
 from ..hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from ..settings import accepts_product
@@ -23,11 +23,11 @@ from .form import RegistrationForm, read_form
 from .responses import Seller, error_page, json_error, json_success, landing_page, prefers_json, without_body
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
     from typing import Self
 
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+    from ..hooks import Hooks
     from ..settings import MarketplaceSettings
     from ..telemetry import Outcome, Telemetry
     from .resolution import Resolutions
@@ -50,10 +50,7 @@ class RegistrationEndpoint:
     resolutions: Resolutions
     session: RegistrationSession
     telemetry: Telemetry
-    on_request: Callable[[RegistrationRequested], Awaitable[Response | None]]
-    on_resolved: Callable[[RegistrationResolved], Awaitable[Response | str | None]]
-    on_error: Callable[[RegistrationFailed], Awaitable[Response | None]]
-    on_visit: Callable[[LandingVisited], Awaitable[Response | None]]
+    hooks: Hooks
     is_mounted: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -83,7 +80,7 @@ class RegistrationEndpoint:
             case "GET" | "HEAD":
                 # Never 405: AWS checks that it can reach the address.
                 response = landing_page(self._seller(request))
-                return await self.on_visit(LandingVisited(request, response)) or response
+                return await self.hooks.on_visit(LandingVisited(request, response)) or response
             case "OPTIONS":
                 return Response(status_code=204, headers=_ALLOW)
             case _:
@@ -94,10 +91,10 @@ class RegistrationEndpoint:
         deadline = anyio.current_time() + self.settings.deadline
         try:
             form = await read_form(request, max_body_size=self.settings.max_body_size, deadline=deadline)
-            refusal = await self.on_request(RegistrationRequested(request))
+            refusal = await self.hooks.on_request(RegistrationRequested(request))
             if refusal is not None:
                 outcome.code = "REFUSED"
-                return _answer_of_hook(refusal)
+                return _answer(refusal)
             customer = await self.resolutions.resolve(form.token, deadline=deadline)
             if not accepts_product(self.settings, customer.product_code):
                 raise ProductMismatchError(
@@ -110,13 +107,13 @@ class RegistrationEndpoint:
                 free_trial=form.free_trial,
                 hints=form.hints,
             )
-            answer = await self.on_resolved(RegistrationResolved(request, registration))
+            answer = await self.hooks.on_resolved(RegistrationResolved(request, registration))
         except MarketplaceError as error:
             outcome.code, outcome.is_failure = error.code, error.status >= 500
             return await self._fail(request, error, form)
         is_refused = isinstance(answer, Response) and answer.status_code >= 400
         outcome.code = "REFUSED" if is_refused else "REGISTERED"
-        account = masked(customer.aws_account_id)
+        account = customer.masked_account_id
         logger.info(
             "AWS Marketplace registration refused by on_resolved: account %s, product %s"
             if is_refused
@@ -126,16 +123,14 @@ class RegistrationEndpoint:
             extra={"registration_id": registration.id, "account": account, "product_code": customer.product_code},
         )
         if not isinstance(answer, Response):
-            return self._send_on(request, registration, answer)
-        return _answer_of_hook(answer) if is_refused else _answer_of_hook(answer, self.session.cookie(registration))
+            answer = self._send_on(request, registration, answer)
+        return _answer(answer, None if is_refused else self.session.cookie(registration))
 
     def _send_on(self, request: Request, registration: Registration, url: str | None) -> Response:
         location = self._below_root(request, self.settings.signup_url if url is None else url)
-        headers = {"Cache-Control": "no-store", "Set-Cookie": self.session.cookie(registration)}
         if prefers_json(request):
-            data = {"id": registration.id, "redirect_url": location, **registration.to_dict()}
-            return json_success(data, headers)
-        return RedirectResponse(location, 303, headers)
+            return json_success({"id": registration.id, "redirect_url": location, **registration.to_dict()})
+        return RedirectResponse(location, 303)
 
     def _below_root(self, request: Request, url: str) -> str:
         if not url.startswith("/"):
@@ -169,7 +164,7 @@ class RegistrationEndpoint:
                 error, self._seller(request), reference=reference, retry_fields=_retry_fields(error, form)
             )
         failed = RegistrationFailed(request, error, reference, response, _retry_fields(error, form))
-        return _answer_of_hook(await self.on_error(failed) or response)
+        return _answer(await self.hooks.on_error(failed) or response)
 
 
 def _retry_fields(error: MarketplaceError, form: RegistrationForm | None) -> dict[str, str]:
@@ -177,8 +172,8 @@ def _retry_fields(error: MarketplaceError, form: RegistrationForm | None) -> dic
     return form.fields if form is not None and error.status == 503 else {}
 
 
-def _answer_of_hook(response: Response, cookie: str | None = None) -> ASGIApp:
-    """The host's `response` to a registration POST, with `cookie` if there is one.
+def _answer(response: Response, cookie: str | None = None) -> ASGIApp:
+    """The `response` to a registration POST, with `cookie` if there is one.
 
     The response itself is left as it is: a hook may answer every buyer with the same one, and none may get the cookie
     of another.

@@ -100,9 +100,9 @@ def json_error(error: MarketplaceError) -> Response:
     return JSONResponse(content, error.status, _NO_STORE | _retry_after(error))
 
 
-def json_success(data: dict[str, object], headers: dict[str, str]) -> Response:
+def json_success(data: dict[str, object]) -> Response:
     """`data` in the JSON envelope."""
-    return JSONResponse({"success": True, "data": data}, headers=headers)
+    return JSONResponse({"success": True, "data": data})
 
 
 def prefers_json(request: Request) -> bool:

@@ -184,15 +184,6 @@ def test_who_follows_a_page_has_its_program_running(
         assert [cookie.secure for cookie in buyer.cookies.jar] in ([False], [False, False]), "on a laptop"
 
 
-def test_the_programs_of_the_pages_refuse_foreign_posts_in_the_same_words() -> None:
-    files = [*(ROOT / "docs/src/recipes").glob("*.py"), ROOT / "docs/src/registration_session.py"]
-    # One is an API that has a second origin, the other one is Starlette's and has no dependencies.
-    files = [file for file in files if file.stem not in {"single_page_app", "templates"}]
-    found = [re.findall(r"^def refuse_\w+\(.+?\n\n", file.read_text(), re.MULTILINE | re.DOTALL) for file in files]
-    assert len(found) == 8
-    assert len({body for [body] in found}) == 1
-
-
 # Several recipes
 
 

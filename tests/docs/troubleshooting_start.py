@@ -213,6 +213,7 @@ START: dict[str, Reproduction] = {
     "redis-url": lambda _: raised_by(ValueError, lambda: RedisCache.from_url("redis://localhost:port")),
     "redis-client-given": with_part(shared_cache=redis.Redis()),
     "hook-not-callable": with_part(on_resolved="/login"),
+    "no-such-hook": with_part(on_resolve=lambda event: None),
     "settings-kind": with_part(settings={}),
     "marketplace-kind": with_settings_for_a_marketplace,
     "redis-missing": importing_without_redis_py,

@@ -14,6 +14,7 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
 )
@@ -151,5 +152,5 @@ def decline(request: Request, registration_id: Annotated[str, Form()]) -> Respon
     response = RedirectResponse("/signup", 303)
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response

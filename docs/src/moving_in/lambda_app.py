@@ -16,6 +16,7 @@ from starlette_marketplace import (
     MarketplaceMiddleware,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
 )
@@ -136,5 +137,5 @@ def decline(request: Request, registration_id: Field) -> Response:
     response = page("<p>We have forgotten this AWS account, and set up nothing.")
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response

@@ -5,11 +5,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from html import escape
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from pwdlib import PasswordHash
+
+from starlette_marketplace import refuse_foreign_posts
 
 password_hash = PasswordHash.recommended()
 NOBODYS_HASH = password_hash.hash("nobody")
@@ -36,14 +37,6 @@ def page(content: str) -> HTMLResponse:
         f'<!doctype html><html lang="en"><meta charset="utf-8"><title>Acme</title>{content}',
         headers={"Cache-Control": "no-store", "Content-Security-Policy": "frame-ancestors 'none'"},
     )
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 def current_user(request: Request) -> str | None:

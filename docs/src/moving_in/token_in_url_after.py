@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from html import escape
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Query, Request
 from fastapi.responses import HTMLResponse, PlainTextResponse, RedirectResponse, Response
@@ -14,8 +13,10 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 ANSWERS_OLD_LINKS = os.environ.get("ANSWERS_OLD_LINKS") == "true"  # for the day on which you move in
@@ -33,14 +34,6 @@ def transaction() -> Iterator[sqlite3.Connection]:
 
 with transaction() as database:
     database.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL, customer_key TEXT UNIQUE)")
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 def below_root(request: Request, path: str) -> str:
@@ -131,5 +124,5 @@ def decline(request: Request, registration_id: Annotated[str, Form()]) -> Respon
     response = RedirectResponse(below_root(request, "/signup"), 303)
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response

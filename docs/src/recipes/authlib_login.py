@@ -2,7 +2,7 @@ import os
 import secrets
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from authlib.integrations.starlette_client import OAuth, OAuthError
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
@@ -19,8 +19,10 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 
@@ -122,15 +124,6 @@ def current_account(db: Database, person: Annotated[dict[str, str] | None, Depen
 def find_account(db: Session, person: dict[str, str]) -> Account | None:
     mine = Account.logins.any(provider=person["provider"], subject=person["subject"])
     return db.scalar(select(Account).where(mine))  # not by e-mail address
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 Person = Annotated[dict[str, str] | None, Depends(current_person)]
@@ -310,7 +303,7 @@ def decline(request: Request, registration_id: Field = "") -> Response:
     response = redirect("/")
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response
 
 

@@ -3,9 +3,8 @@ import sys
 from collections.abc import Iterator
 from getpass import getpass
 from typing import Annotated
-from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import DictLoader, Environment
 from pwdlib import PasswordHash
@@ -21,6 +20,7 @@ from starlette_marketplace import (
     complete_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 
@@ -63,15 +63,6 @@ Database = Annotated[Session, Depends(open_session)]
 
 def current_account(request: Request, db: Database) -> Account | None:
     return db.get(Account, request.session.get("account_id", 0))
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 User = Annotated[Account | None, Depends(current_account)]

@@ -2,10 +2,10 @@ import os
 import secrets
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from authlib.integrations.starlette_client import OAuth, OAuthError
-from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import DictLoader, Environment
 from sqlalchemy import create_engine, select
@@ -18,8 +18,10 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 
@@ -58,15 +60,6 @@ def open_session() -> Iterator[Session]:
 
 def current_user(request: Request) -> dict[str, str] | None:
     return request.session.get("user")
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 Database = Annotated[Session, Depends(open_session)]
@@ -235,7 +228,7 @@ def decline(request: Request, registration_id: Field = "") -> Response:
     response = redirect("/")
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response
 
 

@@ -1,10 +1,9 @@
 import os
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from email_validator import EmailNotValidError, validate_email
-from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from jinja2 import DictLoader, Environment
 from pwdlib import PasswordHash
@@ -18,8 +17,10 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 
@@ -54,15 +55,6 @@ password_hash = PasswordHash.recommended()
 def open_session() -> Iterator[Session]:
     with sessions() as db:
         yield db
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 Database = Annotated[Session, Depends(open_session)]
@@ -173,7 +165,7 @@ def decline(request: Request, registration_id: Field = "") -> Response:
     response = RedirectResponse("/signup", 303)
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response
 
 

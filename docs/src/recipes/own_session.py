@@ -4,7 +4,6 @@ from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from html import escape
 from typing import Annotated, NamedTuple
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
@@ -16,6 +15,7 @@ from starlette_marketplace import (
     complete_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 KEPT_FOR = timedelta(days=1)
@@ -23,15 +23,6 @@ PREFIX = "registration:"
 
 with closing(sqlite3.connect("own_session.db")) as db:
     db.execute("CREATE TABLE IF NOT EXISTS account (email TEXT UNIQUE, company TEXT, customer_key TEXT UNIQUE)")
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 https_only = os.environ.get("SESSION_HTTPS_ONLY", "true") != "false"

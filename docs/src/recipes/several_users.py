@@ -1,7 +1,6 @@
 import os
 from collections.abc import Iterator
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from email_validator import EmailNotValidError, validate_email
 from fastapi import Depends, FastAPI, Form, HTTPException, Request
@@ -20,6 +19,7 @@ from starlette_marketplace import (
     complete_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 OWNER, MEMBER = "owner", "member"
@@ -104,15 +104,6 @@ def current_owner(user: CurrentUser) -> User:
     if user is None or user.role != OWNER:
         raise HTTPException(403, "Only the owner of the workspace can do this.")
     return user
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 settings = MarketplaceSettings.from_env()

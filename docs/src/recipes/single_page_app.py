@@ -3,7 +3,6 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, HTTPException, Request, Response
 from fastapi.middleware.cors import CORSMiddleware
@@ -15,8 +14,10 @@ from starlette_marketplace import (
     MarketplaceMiddleware,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 FRONT_END = Path(__file__).parent / "single_page_app"
@@ -38,15 +39,10 @@ with closing(sqlite3.connect("single_page_app.db")) as db:
     db.execute("CREATE TABLE IF NOT EXISTS account (email TEXT NOT NULL UNIQUE, customer_key TEXT UNIQUE)")
 
 
-def refuse_foreign_posts(request: Request) -> None:
+def refuse_other_front_ends(request: Request) -> None:
     # Also for DELETE: pages of a sister site, such as another subdomain, have the buyer's cookies.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if origin is not None and origin == SPA_ORIGIN:
-        return
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This was sent from another site.")
+    if request.headers.get("Origin", "") != SPA_ORIGIN:
+        refuse_foreign_posts(request)
 
 
 class ShownRegistration(BaseModel):
@@ -75,7 +71,7 @@ def show_registration(
     )
 
 
-@app.post("/api/signup", status_code=201, dependencies=[Depends(refuse_foreign_posts)])
+@app.post("/api/signup", status_code=201, dependencies=[Depends(refuse_other_front_ends)])
 def sign_up(signup: Signup, request: Request, response: Response) -> dict[str, str]:
     registration = None
     if signup.registration_id is not None:
@@ -94,12 +90,12 @@ def sign_up(signup: Signup, request: Request, response: Response) -> dict[str, s
     return {"email": signup.email}
 
 
-@app.delete("/api/registrations/{registration_id}", status_code=204, dependencies=[Depends(refuse_foreign_posts)])
+@app.delete("/api/registrations/{registration_id}", status_code=204, dependencies=[Depends(refuse_other_front_ends)])
 def decline(registration_id: str, request: Request, response: Response) -> None:
     """Forget a registration: any page of the web can send a visitor here with a subscription of somebody else."""
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
 
 
 @app.get("/signup")

@@ -3,14 +3,13 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from jinja2 import Environment, FileSystemLoader
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
+from starlette.requests import HTTPConnection, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.templating import Jinja2Templates
@@ -20,8 +19,10 @@ from starlette_marketplace import (
     MarketplaceMiddleware,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 DATABASE = os.environ.get("DATABASE", "pages.db")
@@ -101,7 +102,7 @@ async def decline(request: Request) -> Response:
         registration = get_registration_by_id(request, str(form.get("registration_id", "")))
     response = RedirectResponse("/", 303)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response
 
 
@@ -112,14 +113,12 @@ class SameOriginMiddleware:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and scope["method"] == "POST":
-            headers = Headers(scope=scope)
-            site, origin = headers.get("Sec-Fetch-Site"), headers.get("Origin")
-            if site is None and origin is not None:  # an older browser, or plain http
-                site = "same-origin" if urlsplit(origin).netloc == headers.get("Host") else "cross-site"
-            if site not in {"same-origin", "none", None}:
-                refusal = PlainTextResponse("This form was sent from another site. Open our own page.", 403)
-                return await refusal(scope, receive, send)
+        try:
+            if scope["type"] == "http":
+                refuse_foreign_posts(HTTPConnection(scope))
+        except HTTPException as exc:
+            refusal = PlainTextResponse(exc.detail, exc.status_code)
+            return await refusal(scope, receive, send)
         return await self.app(scope, receive, send)
 
 

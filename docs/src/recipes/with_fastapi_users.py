@@ -3,9 +3,8 @@ import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
-from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, Form, HTTPException, Request
+from fastapi import Depends, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from fastapi.security import OAuth2PasswordRequestForm
 from fastapi_users import BaseUserManager, FastAPIUsers, InvalidPasswordException, UUIDIDMixin, schemas
@@ -26,8 +25,10 @@ from starlette_marketplace import (
     MarketplaceSettings,
     Registration,
     complete_registration,
+    discard_registration,
     get_registration,
     get_registration_by_id,
+    refuse_foreign_posts,
 )
 
 
@@ -107,15 +108,6 @@ transport = CookieTransport(
 )
 backend = AuthenticationBackend("cookie", transport, open_strategy)
 authenticator = FastAPIUsers[User, uuid.UUID](open_manager, [backend]).authenticator
-
-
-def refuse_foreign_posts(request: Request) -> None:
-    # The POST from AWS Marketplace does not come here: the middleware has answered it before.
-    site, origin = request.headers.get("Sec-Fetch-Site"), request.headers.get("Origin")
-    if site is None and origin is not None:  # an older browser, or plain http
-        site = "same-origin" if urlsplit(origin).netloc == request.headers.get("Host") else "cross-site"
-    if request.method == "POST" and site not in {"same-origin", "none", None}:
-        raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")
 
 
 Manager = Annotated[UserManager, Depends(open_manager)]
@@ -344,7 +336,7 @@ def decline(request: Request, registration_id: Field = "") -> Response:
     response = redirect("/")
     registration = get_registration_by_id(request, registration_id)
     if registration is not None:
-        complete_registration(request, response, registration)
+        discard_registration(request, response, registration)
     return response
 
 
