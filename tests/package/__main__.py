@@ -12,7 +12,6 @@ by uv in a temporary folder; none of them sees this checkout:
 import os
 import re
 import shutil
-import subprocess
 import sys
 import tarfile
 import time
@@ -20,30 +19,26 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from tests.support.environments import (
+    EXTRAS,
+    ROOT,
+    TEST_TOOLS,
+    CommandError,
+    core_tests,
+    environment,
+    pip_configuration,
+    run,
+    say,
+    uv,
+)
+
 from .contents import check_sdist, check_wheel
 
-ROOT = Path(__file__).parents[2]
 DIST = ROOT / "dist"
-EXTRAS = "local,opentelemetry,redis"
-TEST_TOOLS = ("--group", f"{ROOT}/pyproject.toml:test")
-# All tests of tests/ and tests/registration/ but these. `make test` runs them all, on the newest versions.
-NOT_CORE = {
-    "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
-    "test_overload.py": "loads the machine",
-    "test_pytest_plugin.py": "runs pytest in a dozen projects; installed.py sees that the plugin is found",
-    "test_secrets.py": "looks for secrets in what we write, and not at what we depend on",
-    "test_soak.py": "loads the machine",
-}
 # The first FastAPI that allows Starlette 1.0.
 OLDEST_FASTAPI = "fastapi==0.133.0"
 # The plugin of AnyIO 4.14 for pytest warns under the next one, and warnings are errors.
 OLDEST_PYTEST = "pytest<9.2"
-# pip's name for where packages come from, and uv's, which does not read pip's configuration.
-PIP_AND_UV = {"index-url": "UV_DEFAULT_INDEX", "cert": "SSL_CERT_FILE"}
-
-
-class CommandError(Exception):
-    """A command failed; its output."""
 
 
 def main() -> int:
@@ -91,7 +86,7 @@ def oldest(wheel: Path, sdist: Path, folder: Path) -> str:
     model = metering_model(python)
     model.unlink()
     shutil.copy(metering_model(sys.executable), model)
-    return f"oldest, {' '.join(lowest)}: {found}; {core_tests(python, sdist)}"
+    return f"oldest, {' '.join(lowest)}: {found}; {tested(python, sdist)}"
 
 
 def newest(wheel: Path, sdist: Path, folder: Path) -> str:
@@ -104,7 +99,7 @@ def newest(wheel: Path, sdist: Path, folder: Path) -> str:
     checkout = unpacked(sdist, folder / "typing")
     run(*pyright, "--pythonpath", python, checkout / "tests/typing", cwd=folder)
     [score] = re.findall("Type completeness score: .*", verified)
-    return f"newest: {score}; {core_tests(python, sdist)}"
+    return f"newest: {score}; {tested(python, sdist)}"
 
 
 def metering_model(python: str | Path) -> Path:
@@ -113,23 +108,11 @@ def metering_model(python: str | Path) -> Path:
     return Path(run(python, "-c", where), "data/meteringmarketplace/2016-01-14/service-2.json.gz")
 
 
-def environment(folder: Path, *requirements: str | Path) -> Path:
-    """The Python of a new environment with `requirements`."""
-    uv("venv", "--quiet", "--python", sys.executable, folder)
-    python = folder / "bin/python"
-    uv("pip", "install", "--quiet", "--python", python, *requirements)
-    return python
-
-
-def core_tests(python: Path, sdist: Path) -> str:
+def tested(python: Path, sdist: Path) -> str:
     """How the core tests of the sdist ended on the package that `python` has."""
     checkout = unpacked(sdist, python.parents[1] / "sdist")
-    folders = (checkout / "tests", checkout / "tests/registration")
-    tests = sorted(path for folder in folders for path in folder.glob("test_*.py") if path.name not in NOT_CORE)
-    ended = run(
-        python, "-m", "pytest", "-q", "-p", "tests.package.installed", "-p", "no:cacheprovider", *tests, cwd=checkout
-    )
-    return ended.splitlines()[-1]
+    options = ("-q", "-p", "tests.package.installed", "-p", "no:cacheprovider")
+    return run(python, "-m", "pytest", *options, *core_tests(checkout), cwd=checkout).splitlines()[-1]
 
 
 def unpacked(sdist: Path, folder: Path) -> Path:
@@ -140,42 +123,6 @@ def unpacked(sdist: Path, folder: Path) -> Path:
     shutil.rmtree(checkout / "starlette_marketplace")
     (checkout / "pytest_starlette_marketplace.py").unlink()
     return checkout
-
-
-def pip_configuration() -> dict[str, str]:
-    """Where pip finds packages on this machine, as variables for uv."""
-    pairs = [line.partition("=") for line in run(sys.executable, "-m", "pip", "config", "list").splitlines()]
-    configured = {name.rpartition(".")[2]: value.strip("'\"") for name, _, value in pairs}
-    return {variable: configured[name] for name, variable in PIP_AND_UV.items() if name in configured}
-
-
-def uv(*arguments: str | Path) -> str:
-    return run(sys.executable, "-m", "uv", *arguments)
-
-
-def run(*command: str | Path, cwd: Path | None = None, **environ: str) -> str:
-    """What `command` printed.
-
-    Raises:
-        CommandError: Its exit code is not 0.
-    """
-    done = subprocess.run(
-        [str(part) for part in command],
-        cwd=cwd,
-        env=os.environ | environ,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        raise CommandError(f"{done.stdout}\nexit code {done.returncode}: {' '.join(map(str, command))}")
-    return done.stdout.strip()
-
-
-def say(text: str) -> None:
-    sys.stdout.write(f"{text}\n")
-    sys.stdout.flush()
 
 
 if __name__ == "__main__":
