@@ -94,7 +94,8 @@ def _download(version: str, folder: Path) -> None:
         for package in folder.glob("cache/archives/*.deb"):
             run("dpkg-deb", "--extract", package, folder / "root")
     except CommandError as exc:
-        raise MissingPythonError(f"This machine has none, and Debian's {SUITE} suite gives none.\n{exc}") from exc
+        said = [line for line in str(exc).splitlines() if line.startswith(("E:", "W:"))] or [str(exc)]
+        raise MissingPythonError(f"This machine has none, and Debian's {SUITE} suite gave none. {said[-1]}") from exc
 
 
 def _mirror() -> str:
