@@ -8,9 +8,9 @@ import sys
 import sysconfig
 from pathlib import Path
 
-PUBLIC = ("customer", "errors", "hooks", "resolver", "settings", "shared_cache", "testing", "doctor", "cli")
+PUBLIC = ("hooks", "registration.resolver", "registration.shared_cache", "testing", "doctor", "cli")
 # Of OpenTelemetry a host imports nothing from us: it is used when it is there.
-NEED_AN_EXTRA = {"local": "local", "redis": "redis"}
+NEED_AN_EXTRA = {"local": "local", "registration.redis": "redis"}
 
 
 def main() -> None:
