@@ -8,6 +8,7 @@ make it once, which is what somebody does who has measured it.
 
 import socket
 import sys
+import time
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.sessions import SessionMiddleware
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
-from starlette.routing import Route
+from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from starlette_marketplace import MarketplaceMiddleware
@@ -34,8 +35,16 @@ async def ping(_: Request) -> Response:
     return PlainTextResponse("ok")
 
 
+async def cpu(_: Request) -> Response:
+    """Seconds of CPU that this process has used."""
+    return PlainTextResponse(str(time.process_time()))
+
+
+ROUTES: list[BaseRoute] = [Route("/ping", ping), Route("/cpu", cpu)]
+
+
 def ours() -> ASGIApp:
-    return Starlette(routes=[Route("/ping", ping)], middleware=[Middleware(MarketplaceMiddleware)])
+    return Starlette(routes=ROUTES, middleware=[Middleware(MarketplaceMiddleware)])
 
 
 def new_client() -> Any:
@@ -64,7 +73,7 @@ def async_def(client: Callable[[], Any]) -> ASGIApp:
             token = form["x-amzn-marketplace-token"]
         return send_on(request, client().resolve_customer(RegistrationToken=token))
 
-    return Starlette(routes=[Route(LANDING, register, methods=["POST"]), Route("/ping", ping)], middleware=[SESSIONS])
+    return Starlette(routes=[Route(LANDING, register, methods=["POST"]), *ROUTES], middleware=[SESSIONS])
 
 
 def threadpool(client: Callable[[], Any]) -> ASGIApp:
@@ -75,12 +84,12 @@ def threadpool(client: Callable[[], Any]) -> ASGIApp:
             token = form["x-amzn-marketplace-token"]
         return send_on(request, await run_in_threadpool(lambda: client().resolve_customer(RegistrationToken=token)))
 
-    return Starlette(routes=[Route(LANDING, register, methods=["POST"]), Route("/ping", ping)], middleware=[SESSIONS])
+    return Starlette(routes=[Route(LANDING, register, methods=["POST"]), *ROUTES], middleware=[SESSIONS])
 
 
 def plain_def(client: Callable[[], Any]) -> ASGIApp:
     """A plain endpoint of FastAPI, which runs it in those threads, too."""
-    app = FastAPI(middleware=[SESSIONS], routes=[Route("/ping", ping)])
+    app = FastAPI(middleware=[SESSIONS], routes=ROUTES)
 
     @app.post(LANDING)
     def register(request: Request, token: Annotated[str, Form(alias="x-amzn-marketplace-token")]) -> Response:

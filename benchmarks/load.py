@@ -18,17 +18,24 @@ class Run:
     Attributes:
         statuses: How often each status was the answer.
         seconds: From the first buyer to the last answer.
+        cpu: Seconds of CPU that the host used meanwhile.
         latencies: Seconds that each request of the other user took.
     """
 
     statuses: dict[int, int]
     seconds: float
+    cpu: float
     latencies: list[float]
 
     @property
     def rate(self) -> float:
         """Registrations a second."""
         return self.statuses.get(303, 0) / self.seconds
+
+    @property
+    def cpu_of_each(self) -> float:
+        """Seconds of CPU of the host for each registration."""
+        return self.cpu / self.statuses.get(303, 1)
 
     @property
     def p99(self) -> float:
@@ -88,6 +95,7 @@ async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01)
 
     async with Connection(url) as connection:
         await connection.send("POST", LANDING, form(tokens[0] + "-to-warm-up"))
+    cpu_before = await cpu_of(url)
     began = time.perf_counter()
     looking = asyncio.create_task(look())
     async with asyncio.TaskGroup() as buyers:
@@ -96,4 +104,11 @@ async def run(url: str, tokens: list[str], *, at_once: int, pause: float = 0.01)
     seconds = time.perf_counter() - began
     is_over.set()
     await looking
-    return Run(statuses, seconds, latencies)
+    return Run(statuses, seconds, await cpu_of(url) - cpu_before, latencies)
+
+
+async def cpu_of(url: str) -> float:
+    """Seconds of CPU that a host has used."""
+    async with Connection(url) as connection:
+        _, seconds = await connection.send("GET", "/cpu")
+    return float(seconds)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Unpack
 
 from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
+from starlette.requests import Request
 
 from .errors import SettingsError
 from .hooks import HookOptions
@@ -94,15 +95,12 @@ class MarketplaceMiddleware:
         raise self._refusal()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        # Middleware stands outside of where Starlette handles the exceptions that a hook may raise. Those of the server
-        # it handles further out, and that stays so.
-        app = scope.get("app")
-        handlers = app.exception_handlers if isinstance(app, Starlette) else {}
-        inner = {kind: handler for kind, handler in handlers.items() if kind not in (500, Exception)}
-        if scope["method"] == "HEAD":
-            send = without_body(send)  # of what those handlers answer, too
         marketplace: Marketplace = scope[SCOPE_KEY]
-        await ExceptionMiddleware(marketplace.endpoint, inner)(scope, receive, send)
+        try:
+            response = await marketplace.endpoint.respond(Request(scope, receive))
+        except Exception as exc:  # noqa: BLE001 - raised again where the host handles it.
+            response = _handled(exc, scope)
+        await response(scope, receive, without_body(send) if scope["method"] == "HEAD" else send)
 
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         lifespan = _Lifespan(self._startup, receive, send)
@@ -122,6 +120,20 @@ class MarketplaceMiddleware:
         if self._marketplace is None:
             raise self._refusal()
         await self._marketplace.startup()
+
+
+def _handled(exc: Exception, scope: Scope) -> ASGIApp:
+    """What the host's exception handlers answer to what a hook has raised; they stand inside of its middleware.
+
+    Those for the server's own errors stand further out, and see the exception there.
+    """
+
+    async def fail(*_: object) -> None:
+        raise exc
+
+    app = scope.get("app")
+    handlers = app.exception_handlers if isinstance(app, Starlette) else {}
+    return ExceptionMiddleware(fail, {kind: each for kind, each in handlers.items() if kind not in (500, Exception)})
 
 
 class _Lifespan:

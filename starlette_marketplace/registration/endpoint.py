@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 import anyio
-from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import RedirectResponse, Response
@@ -54,20 +53,20 @@ class RegistrationEndpoint:
     is_mounted: bool = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request to the landing URL."""
-        request = Request(scope, receive)
-        try:
-            response = await self._respond(request)
-        except ClientDisconnect:
-            # Nobody reads it, but Starlette's BaseHTTPMiddleware takes a missing response for a bug.
-            response = Response(status_code=400, headers={"Cache-Control": "no-store"})
-        await response(scope, receive, without_body(send) if request.method == "HEAD" else send)
+        """Answer a request to the fulfillment URL."""
+        response = await self.respond(Request(scope, receive))
+        await response(scope, receive, without_body(send) if scope["method"] == "HEAD" else send)
 
     def __deepcopy__(self, _: object) -> Self:
         """Itself, as `Marketplace` is: the router in a scope holds it."""
         return self
 
-    async def _respond(self, request: Request) -> ASGIApp:
+    async def respond(self, request: Request) -> ASGIApp:
+        """The response to `request`, of which nothing is sent yet.
+
+        Raises:
+            Exception: What a hook has raised, but for a MarketplaceError.
+        """
         match request.method:
             case "POST":
                 try:
@@ -77,6 +76,9 @@ class RegistrationEndpoint:
                     # A hook has raised it, and the host makes a response of it.
                     exc.status_code = _see_other(exc.status_code)
                     raise
+                except ClientDisconnect:
+                    # Nobody reads it, but Starlette's BaseHTTPMiddleware takes a missing response for a bug.
+                    return Response(status_code=400, headers={"Cache-Control": "no-store"})
             case "GET" | "HEAD":
                 # Never 405: AWS checks that it can reach the address.
                 response = landing_page(self._seller(request))
@@ -182,11 +184,11 @@ def _answer(response: Response, cookie: str | None = None) -> ASGIApp:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         async def send_changed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=list(message["headers"]))
+                headers = message["headers"]
                 if cookie is not None:
-                    headers["Cache-Control"] = "no-store"
-                    headers.append("Set-Cookie", cookie)
-                message = {**message, "status": _see_other(message["status"]), "headers": headers.raw}
+                    kept = (header for header in headers if header[0].lower() != b"cache-control")
+                    headers = [*kept, (b"cache-control", b"no-store"), (b"set-cookie", cookie.encode())]
+                message = {**message, "status": _see_other(message["status"]), "headers": headers}
             await send(message)
 
         await response(scope, receive, send_changed)

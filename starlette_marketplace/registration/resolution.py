@@ -35,12 +35,25 @@ E = TypeVar("E", bound=MarketplaceError)
 R = TypeVar("R")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A caller, in an event loop of its own.
+
+    Attributes:
+        call_soon: Has a function called by that loop, from any thread.
+        ended: What the caller waits for.
+    """
+
+    call_soon: Callable[[Callable[[], None]], object]
+    ended: anyio.Event
+
+
 @dataclass(slots=True, eq=False)
 class _Flight(Generic[R]):
     """A job in our threads, and those who wait for it."""
 
     wanted_until: float = math.inf
-    wakers: set[Callable[[], object]] = field(default_factory=set)
+    waiting: list[_Waiting] = field(default_factory=list)
     future: Future[R] = field(init=False)
 
 
@@ -53,6 +66,9 @@ class Resolutions:
         telemetry: Takes note of what happens.
         timer: Seconds from any beginning, never running backwards.
     """
+
+    # Seconds that a thread waits for an event loop that stands still, or does not run any longer.
+    _PATIENCE = 0.1
 
     def __init__(
         self,
@@ -186,28 +202,39 @@ class Resolutions:
 
     async def _ended(self, flight: _Flight[Any]) -> None:
         """Wait until `flight` has ended, on asyncio or trio."""
-        ended = anyio.Event()
-        loop: Any = anyio.lowlevel.current_token().native_token
-        # Both are made for other threads and do not wait for the loop, as anyio.from_thread.run_sync would.
-        call_soon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
-        wake = functools.partial(call_soon, ended.set)
+        caller = _Waiting(_call_soon(), anyio.Event())
         with self._lock:
             if flight.future.done():
                 return
-            flight.wakers.add(wake)
+            flight.waiting.append(caller)
         try:
-            await ended.wait()
+            await caller.ended.wait()
         finally:
             with self._lock:
-                flight.wakers.discard(wake)
+                flight.waiting.remove(caller)
 
     def _wake(self, flight: _Flight[Any], _: Future[Any]) -> None:
         with self._lock:
-            wakers = list(flight.wakers)
+            waiting = list(flight.waiting)
+            is_busy = len(self._flights) >= self._threads
         # Without the lock: waking gives up the GIL, and a loop would wait for both.
-        for wake in wakers:
+        for caller in waiting:
             with suppress(RuntimeError):  # The loop has gone, and the caller with it.
-                wake()
+                caller.call_soon(caller.ended.set)
+        if waiting and is_busy:
+            self._give_way(waiting[0].call_soon)
+
+    def _give_way(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
+        """Let a thread take no other job before an event loop has had its turn.
+
+        The threads would hold the GIL one after the other, and boto3's work would come before all other routes of the
+        host.
+        """
+        turn = threading.Lock()
+        turn.acquire()
+        with suppress(RuntimeError):
+            call_soon(turn.release)
+            turn.acquire(timeout=self._PATIENCE)
 
     def _landed(self, key: str, future: Future[MarketplaceCustomer]) -> None:
         with self._lock:
@@ -230,6 +257,15 @@ class Resolutions:
             if self._timer() > flight.wanted_until:
                 raise OverloadedError("Everyone who waited for this resolution has left before it began.")
             return self._resolver.resolve(token.value)
+
+
+def _call_soon() -> Callable[[Callable[[], None]], object]:
+    """What has a function called by this event loop, from any thread, on asyncio or trio."""
+    loop: Any = anyio.lowlevel.current_token().native_token
+    # Neither waits for the loop, as anyio.from_thread.run_sync would.
+    call_soon: Callable[[Callable[[], None]], object]
+    call_soon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
+    return call_soon
 
 
 def _copy(error: E) -> E:

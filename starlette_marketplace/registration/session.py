@@ -94,6 +94,8 @@ class RegistrationSession:
             for name, value in _cookies(connection)
             if name.startswith(self._prefix) and (registration := self._verify(name, value))
         ]
+        if len(found) < 2:
+            return found
         newest: dict[str, Registration] = {}
         for registration in sorted(found, key=lambda registration: registration.resolved_at, reverse=True):
             # A name comes twice when another path or domain has a cookie of that name.
@@ -143,7 +145,8 @@ def _cookies(connection: HTTPConnection) -> Iterator[tuple[str, str]]:
     Not `connection.cookies`: Starlette strips more than the space and the tab that separate cookies, among it U+00A0.
     So a cookie that a subdomain has set under a name that begins with it would pass for one with the prefix `__Host-`.
     """
-    for header in connection.headers.getlist("cookie"):
-        for pair in header.split(";"):
-            name, _, value = pair.partition("=")
-            yield name.strip(" \t"), value.strip(" \t")
+    for header, text in connection.scope["headers"]:
+        if header == b"cookie":
+            for pair in text.decode("latin-1").split(";"):
+                name, _, value = pair.partition("=")
+                yield name.strip(" \t"), value.strip(" \t")
