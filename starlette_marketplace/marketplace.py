@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import inspect
 import logging
 from contextlib import suppress
@@ -130,6 +131,10 @@ class Marketplace:
                 logger.error(
                     "AWS Marketplace registrations will fail: %s", reason, extra={"code": error.code, "reason": reason}
                 )
+        if self._connects and gc.isenabled():
+            # boto3 has brought many objects that stay. Going through them stops the process for a moment: now, and not
+            # in the middle of the first thousand buyers.
+            gc.collect()
 
     def shutdown(self) -> None:
         """Let no registration wait any longer; calls to AWS that are under way end by themselves."""

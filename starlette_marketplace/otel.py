@@ -72,6 +72,8 @@ class OpenTelemetry(Telemetry):
 
     def carried(self, function: Callable[..., R]) -> Callable[..., R]:
         """`function` in the context that is current now."""
+        if _is_idle():
+            return function
         current = context.get_current()
 
         @wraps(function)
@@ -130,8 +132,7 @@ class OpenTelemetry(Telemetry):
     def _span(self, name: str, outcome: Outcome, record: Callable[[dict[str, str]], None] | None) -> Iterator[None]:
         """A span that tells how it ended; `record` is given the same attributes."""
         ended: dict[str, str] = {}
-        if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
-            # Nobody has set a provider: a span that goes nowhere is a tenth of what a cached registration costs.
+        if _is_idle():
             opened: AbstractContextManager[trace.Span] = nullcontext(trace.INVALID_SPAN)
         else:
             # The text of an exception stays out of the span: that of a host's own resolver or hook may quote a buyer.
@@ -156,6 +157,11 @@ class OpenTelemetry(Telemetry):
                 span.set_attributes(ended)
                 if record is not None:
                     record(ended)
+
+
+def _is_idle() -> bool:
+    """Whether nobody has set a provider. Spans that go nowhere are a tenth of what a cached registration costs."""
+    return isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
 
 
 _WAITING = {"marketplace.state": "waiting"}

@@ -94,7 +94,7 @@ class MarketplaceSettings:
     read_timeout: float = 5.0
     max_attempts: int = 3
     deadline: float = 12.0
-    max_concurrency: int = 32
+    max_concurrency: int = 16
     max_waiting: int = 256
     cache_ttl: float = 300.0
     cache_size: int = 10_000

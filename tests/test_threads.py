@@ -5,12 +5,14 @@ import subprocess
 import sys
 import threading
 import weakref
+from collections.abc import Callable
 from concurrent.futures import CancelledError, Future, wait
 
 import pytest
 
 from starlette_marketplace import OverloadedError
 from starlette_marketplace.threads import Threads
+from tests.support.fakes import FakeTimer
 
 
 class Gate:
@@ -76,6 +78,78 @@ def test_closing_cancels_what_has_not_begun_and_ends_the_threads() -> None:
     assert running.result(60) == "starlette-marketplace"
     thread.join(60)
     assert not thread.is_alive()
+
+
+class Loop:
+    """An event loop that runs when the test says so."""
+
+    def __init__(self) -> None:
+        self.callbacks: list[Callable[[], None]] = []
+        self.called = threading.Semaphore(0)
+        self.is_gone = False
+
+    def call_soon(self, callback: Callable[[], None]) -> None:
+        if self.is_gone:
+            raise RuntimeError("the loop is closed")
+        self.callbacks.append(callback)
+        self.called.release()
+
+
+def test_a_job_that_waits_is_begun_by_the_event_loop_that_wants_it() -> None:
+    threads, gate, loop = Threads(1), Gate(), Loop()
+    threads.submit(gate)
+    waiting = threads.submit(threading.current_thread, call_soon=loop.call_soon)
+    gate.may_end.set()
+
+    assert loop.called.acquire(timeout=60)
+    assert not waiting.done()
+    loop.callbacks[0]()
+    assert waiting.result(60).name == "starlette-marketplace"
+    threads.close()
+
+
+def test_a_job_whose_event_loop_has_gone_is_begun_all_the_same() -> None:
+    threads, gate, loop = Threads(1), Gate(), Loop()
+    threads.submit(gate)
+    waiting = threads.submit(str, 1, call_soon=loop.call_soon)
+    loop.is_gone = True
+    gate.may_end.set()
+
+    assert waiting.result(60) == "1"
+    threads.close()
+
+
+def test_a_job_whose_event_loop_stands_still_is_begun_when_another_comes_and_only_once() -> None:
+    gate, loop, timer = Gate(), Loop(), FakeTimer()
+    threads = Threads(1, timer=timer)
+    calls: list[str] = []
+    threads.submit(gate)
+    stuck = threads.submit(calls.append, "stuck", call_soon=loop.call_soon)
+    gate.may_end.set()
+    assert loop.called.acquire(timeout=60)
+
+    timer.now += 0.9
+    early = threads.submit(calls.append, "early")
+    assert not calls
+    timer.now += 0.2
+    last = threads.submit(calls.append, "last")
+    assert not wait([stuck, early, last], 60).not_done
+    loop.callbacks[0]()
+    assert threads.submit(str, 1).result(60) == "1"
+    assert calls == ["stuck", "early", "last"]
+    threads.close()
+
+
+def test_closing_cancels_what_an_event_loop_was_asked_to_begin() -> None:
+    threads, gate, loop = Threads(1), Gate(), Loop()
+    threads.submit(gate)
+    handed = threads.submit(str, 1, call_soon=loop.call_soon)
+    gate.may_end.set()
+    assert loop.called.acquire(timeout=60)
+
+    threads.close()
+    loop.callbacks[0]()
+    assert handed.cancelled()
 
 
 def test_a_job_that_was_cancelled_while_it_waited_is_passed_over() -> None:
@@ -154,13 +228,13 @@ warnings.simplefilter("ignore")  # that a process with threads forks
 threads, go_on = Threads(1), threading.Event()
 running = threads.submit(go_on.wait, 60)       # the only thread is busy
 waiting = threads.submit(os.getpid)
-held = threads._condition.acquire()            # and another holds the lock
+held = threads._lock.acquire()            # and another holds the lock
 reader, writer = os.pipe()
 if os.fork() == 0:
     answers = [threads.submit(os.getpid).result(30) == os.getpid() for _ in range(3)]
     os.write(writer, json.dumps(answers).encode())
     os._exit(0)
-threads._condition.release()
+threads._lock.release()
 os.wait()
 go_on.set()
 print(os.read(reader, 1000).decode(), waiting.result(30) == os.getpid())

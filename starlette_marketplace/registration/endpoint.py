@@ -67,6 +67,13 @@ class RegistrationEndpoint:
         Raises:
             Exception: What a hook has raised, but for a MarketplaceError.
         """
+        try:
+            return await self._respond(request)
+        except ClientDisconnect:
+            # Nobody reads it, but Starlette's BaseHTTPMiddleware takes a missing response for a bug.
+            return Response(status_code=400, headers={"Cache-Control": "no-store"})
+
+    async def _respond(self, request: Request) -> ASGIApp:
         match request.method:
             case "POST":
                 try:
@@ -76,9 +83,6 @@ class RegistrationEndpoint:
                     # A hook has raised it, and the host makes a response of it.
                     exc.status_code = _see_other(exc.status_code)
                     raise
-                except ClientDisconnect:
-                    # Nobody reads it, but Starlette's BaseHTTPMiddleware takes a missing response for a bug.
-                    return Response(status_code=400, headers={"Cache-Control": "no-store"})
             case "GET" | "HEAD":
                 # Never 405: AWS checks that it can reach the address.
                 response = landing_page(self._seller(request))

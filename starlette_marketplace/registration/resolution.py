@@ -23,7 +23,7 @@ from ..clocks import monotonic
 from ..errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
 from ..keys import Keys
 from ..telemetry import Telemetry
-from ..threads import Threads, call_after_fork
+from ..threads import CallSoon, Threads, call_after_fork
 from .kept import HiddenToken, key_of, lifetime
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ class _Waiting:
     """A caller, in an event loop of its own.
 
     Attributes:
-        call_soon: Has a function called by that loop, from any thread.
+        call_soon: That of its loop.
         ended: What the caller waits for.
     """
 
-    call_soon: Callable[[Callable[[], None]], object]
+    call_soon: CallSoon
     ended: anyio.Event
 
 
@@ -66,9 +66,6 @@ class Resolutions:
         telemetry: Takes note of what happens.
         timer: Seconds from any beginning, never running backwards.
     """
-
-    # Seconds that a thread waits for an event loop that stands still, or does not run any longer.
-    _PATIENCE = 0.1
 
     def __init__(
         self,
@@ -185,7 +182,7 @@ class Resolutions:
     def _start(self, flight: _Flight[R], function: Callable[..., R], *args: object) -> None:
         if self._executor is None:
             self._executor = Threads(self._threads)
-        flight.future = self._executor.submit(function, *args)
+        flight.future = self._executor.submit(function, *args, call_soon=_call_soon())
 
     async def _land(self, flight: _Flight[R], deadline: float) -> R | MarketplaceError:
         with anyio.CancelScope(deadline=deadline) as scope:
@@ -216,25 +213,10 @@ class Resolutions:
     def _wake(self, flight: _Flight[Any], _: Future[Any]) -> None:
         with self._lock:
             waiting = list(flight.waiting)
-            is_busy = len(self._flights) >= self._threads
         # Without the lock: waking gives up the GIL, and a loop would wait for both.
         for caller in waiting:
             with suppress(RuntimeError):  # The loop has gone, and the caller with it.
                 caller.call_soon(caller.ended.set)
-        if waiting and is_busy:
-            self._give_way(waiting[0].call_soon)
-
-    def _give_way(self, call_soon: Callable[[Callable[[], None]], object]) -> None:
-        """Let a thread take no other job before an event loop has had its turn.
-
-        The threads would hold the GIL one after the other, and boto3's work would come before all other routes of the
-        host.
-        """
-        turn = threading.Lock()
-        turn.acquire()
-        with suppress(RuntimeError):
-            call_soon(turn.release)
-            turn.acquire(timeout=self._PATIENCE)
 
     def _landed(self, key: str, future: Future[MarketplaceCustomer]) -> None:
         with self._lock:
@@ -259,12 +241,10 @@ class Resolutions:
             return self._resolver.resolve(token.value)
 
 
-def _call_soon() -> Callable[[Callable[[], None]], object]:
-    """What has a function called by this event loop, from any thread, on asyncio or trio."""
+def _call_soon() -> CallSoon:
+    """That of this event loop, on asyncio or trio. Neither waits for it, as anyio.from_thread.run_sync would."""
     loop: Any = anyio.lowlevel.current_token().native_token
-    # Neither waits for the loop, as anyio.from_thread.run_sync would.
-    call_soon: Callable[[Callable[[], None]], object]
-    call_soon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
+    call_soon: CallSoon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
     return call_soon
 
 

@@ -24,7 +24,7 @@ from starlette_marketplace import (
     UnavailableError,
 )
 from starlette_marketplace.registration.resolution import Resolutions
-from starlette_marketplace.threads import Threads
+from starlette_marketplace.threads import CallSoon, Threads
 from tests.support.fakes import CUSTOMER, FakeResolver, FakeTimer
 
 pytestmark = pytest.mark.anyio
@@ -345,11 +345,9 @@ async def test_run_raises_what_the_function_raises(make: Make) -> None:
         await make(FakeResolver()).run(fails, deadline=math.inf)
 
 
-async def test_a_thread_takes_no_other_token_before_the_event_loop_has_had_its_turn(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """boto3's work of many threads would otherwise come before the other routes of the host."""
-    monkeypatch.setattr(Resolutions, "_PATIENCE", 60.0)
+async def test_a_token_that_waits_is_begun_by_its_event_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If threads took the next token by themselves, boto3's work would come before the host's other routes."""
+    monkeypatch.setattr(Threads, "_PATIENCE", 60.0)
     resolver = FakeResolver(dict.fromkeys("ab", CUSTOMER))
     resolutions = make(resolver, max_concurrency=1)
     async with anyio.create_task_group() as tasks:
@@ -363,40 +361,13 @@ async def test_a_thread_takes_no_other_token_before_the_event_loop_has_had_its_t
     assert resolver.calls == {"a": 1, "b": 1}
 
 
-@pytest.mark.parametrize("anyio_backend", ["asyncio"])
-async def test_an_event_loop_that_does_not_run_any_longer_holds_up_nobody_for_long(make: Make) -> None:
-    resolver = FakeResolver(dict.fromkeys("ab", CUSTOMER))
-    resolutions = make(resolver, max_concurrency=1)
-    stopped = asyncio.new_event_loop()
-
-    def begin_and_stop() -> asyncio.Task[MarketplaceCustomer]:
-        task = stopped.create_task(resolutions.resolve("a"))
-        stopped.run_until_complete(asyncio.to_thread(resolver.called.acquire))
-        return task
-
-    def end() -> MarketplaceCustomer:
-        customer = stopped.run_until_complete(task)
-        stopped.run_until_complete(stopped.shutdown_default_executor())
-        stopped.close()
-        return customer
-
-    with resolver.held():
-        task = await anyio.to_thread.run_sync(begin_and_stop)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(resolutions.resolve, "b")
-            await anyio.wait_all_tasks_blocked()
-            resolver.release()
-    assert resolver.calls == {"a": 1, "b": 1}
-    assert await anyio.to_thread.run_sync(end) == CUSTOMER
-
-
 async def test_what_has_ended_before_its_caller_waits_is_not_waited_for(
     make: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     resolutions, submit = make(FakeResolver()), Threads.submit
 
-    def submit_and_end(threads: Threads, function: Callable[[], None]) -> Future[None]:
-        future = submit(threads, function)
+    def submit_and_end(threads: Threads, function: Callable[[], None], *, call_soon: CallSoon) -> Future[None]:
+        future = submit(threads, function, call_soon=call_soon)
         wait([future], timeout=60)
         return future
 
