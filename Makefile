@@ -7,8 +7,11 @@ BIN := .venv/bin
 PYTHONS ?=
 CHECK_PYTHON = @$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed; name it with make PYTHON=python3.11 ...")'
 
+# Tests wait more than they compute.
+IN_PARALLEL = --numprocesses $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --dist worksteal
+
 .DEFAULT_GOAL := help
-.PHONY: help demo test pythons soak bench bench-smoke check dist package format docs docs-serve pictures clean
+.PHONY: help demo test test-fast pythons soak bench bench-smoke check dist package format docs docs-serve pictures clean
 
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 13
@@ -32,9 +35,14 @@ demo: .venv-demo/.installed  ## start the example app and the local marketplace
 	@echo "Starting the example app and the local marketplace."
 	@.venv-demo/bin/python -m example_app.demo
 
-test: .venv/.installed  ## run every test, with branch coverage
-	$(BIN)/coverage run -m pytest
+test: .venv/.installed  ## run every test in parallel, with branch coverage
+	@rm -f .coverage .coverage.*
+	$(BIN)/coverage run -m pytest $(IN_PARALLEL)
+	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
+
+test-fast: .venv/.installed  ## run what takes no time and needs neither Chromium nor Redis
+	$(BIN)/python -m pytest --quiet $(IN_PARALLEL) -m "not slow and not browser and not service"
 
 pythons: .venv/.installed  ## run the core tests on each Python that we support, and on uvloop
 	@$(BIN)/python -m tests.pythons $(PYTHONS)
@@ -77,4 +85,4 @@ pictures: .venv/.installed  ## take the pictures of the documentation anew
 	$(BIN)/python -m docs.pictures
 
 clean:  ## remove the environments, the demo's data and the caches
-	rm -rf .venv .venv-demo .demo .coverage .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site
+	rm -rf .venv .venv-demo .demo .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis .cache dist site

@@ -19,6 +19,16 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+# What a fixture needs on the machine.
+MARKS = {"chromium": "browser", "started_redis": "service", "own_server": "service"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        for fixture in MARKS.keys() & set(getattr(item, "fixturenames", ())):
+            item.add_marker(MARKS[fixture])
+
+
 @pytest.fixture(scope="session")
 def served_marketplace() -> Iterator[RunningMarketplace]:
     with run_local_marketplace() as served:

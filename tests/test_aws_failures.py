@@ -13,7 +13,7 @@ from tests.support.aws_failures import CUT, EMPTY, FAILURES, INCOMPLETE, UNREACH
 from tests.support.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_mount, status_in_the_end
 from tests.support.network import Fault, Network, hanging_in_connect, refusing
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 @pytest.fixture(params=[fastapi_middleware, starlette_mount], ids=lambda host: host.__name__)

@@ -28,6 +28,8 @@ from tests.support.network import Fault, network
 from tests.support.servers import serve, serve_by_hypercorn
 from tests.support.sockets import URLENCODED, answer_on, connect, head_of, post_of
 
+pytestmark = pytest.mark.slow
+
 
 class Server(Protocol):
     def __call__(self, app: ASGIApp) -> AbstractContextManager[str]: ...

@@ -18,7 +18,7 @@ from tests.support.hosts import LANDING, browser, crowd, form, status_in_the_end
 from tests.support.memory import living
 from tests.support.network import Fault, Network
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.slow]
 
 
 async def test_when_aws_hangs_so_many_wait_the_rest_is_sent_away_and_the_host_does_not_notice(

@@ -14,6 +14,8 @@ from starlette_marketplace.local import SCENARIOS
 from starlette_marketplace.testing import RunningMarketplace
 from tests.support.aws_failures import FAILURES
 
+pytestmark = pytest.mark.slow
+
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent

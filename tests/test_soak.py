@@ -2,6 +2,10 @@ import re
 import subprocess
 import sys
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def soak(*options: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "tests.soak", "--seed", "3", *options]

@@ -170,7 +170,7 @@ def test_a_customer_of_a_product_that_the_host_would_not_read_is_refused() -> No
 def test_settings_of_a_registration_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MARKETPLACE_SECRET_KEY", raising=False)
     client = TestClient(fastapi_middleware(settings=SETTINGS, resolver=FakeResolver({})))
-    with pytest.raises(SettingsError, match="secret_key"):
+    with pytest.raises(SettingsError, match="SECRET_KEY"):
         add_registration(client)
     monkeypatch.setenv("MARKETPLACE_SECRET_KEY", SETTINGS.secret_key)
     monkeypatch.setenv("MARKETPLACE_PRODUCT_CODES", "acmeanalytics")

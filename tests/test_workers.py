@@ -15,7 +15,12 @@ from starlette_marketplace.testing import RunningMarketplace
 from tests.support.hosts import LANDING, form
 from tests.support.redis_server import RedisServer
 
-pytestmark = [pytest.mark.anyio, pytest.mark.parametrize("anyio_backend", ["asyncio"])]
+pytestmark = [
+    pytest.mark.anyio,
+    pytest.mark.parametrize("anyio_backend", ["asyncio"]),
+    pytest.mark.slow,
+    pytest.mark.service,
+]
 
 WORKERS = 4
 

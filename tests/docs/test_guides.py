@@ -53,6 +53,8 @@ from tests.support.fakes import CUSTOMER, FakeResolver
 from tests.support.hosts import LANDING, Host, browser, fastapi_middleware, form, starlette_middleware, starlette_mount
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 HOOKS_PAGE = (ROOT / "docs/hooks.md").read_text()
 ORIGIN = "http://127.0.0.1"
 each_way = pytest.mark.parametrize("host", [fastapi_middleware, starlette_mount])

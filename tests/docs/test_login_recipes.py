@@ -27,6 +27,8 @@ from tests.example_app.wiretap import Wiretap
 from tests.support.hosts import LANDING, form
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct horse"
 
 

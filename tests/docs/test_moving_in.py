@@ -31,6 +31,8 @@ from tests.example_app.steps import set_up_account
 from tests.support.hosts import LANDING, form
 from tests.support.network import Fault, Network
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ROOT / "docs/src/moving_in"
 PASSWORD = "correct horse battery staple"
 TOKEN_FIELD = "x-amzn-marketplace-token"

@@ -24,6 +24,8 @@ from tests.docs.programs import ROOT, program, running, stored
 from tests.example_app.browser import hidden_fields
 from tests.support.hosts import LANDING, form
 
+pytestmark = pytest.mark.slow
+
 SEVERAL = (ROOT / "docs/several-products.md").read_text()
 GOING_LIVE = (ROOT / "docs/going-live.md").read_text()
 OWN_KEY = "o" * 32

@@ -19,6 +19,8 @@ from tests.example_app.browser import hidden_fields
 from tests.support.hosts import LANDING, browser, form
 from tests.support.redis_server import RedisServer
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def start(environment: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:

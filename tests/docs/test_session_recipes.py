@@ -43,6 +43,8 @@ from tests.example_app.wiretap import Wiretap
 from tests.support.hosts import LANDING, form
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 PAGES = {name: (ROOT / f"docs/{name}.md").read_text() for name in ("registration-session", "recipes/own-session")}
 FRONT_END = ROOT / "docs/src/recipes/single_page_app"
 HOME = {"Origin": "http://testserver"}

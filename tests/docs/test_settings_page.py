@@ -22,6 +22,8 @@ from starlette_marketplace.local import LocalMarketplace
 from tests.docs.programs import ROOT, program
 from tests.support.hosts import LANDING, form
 
+pytestmark = pytest.mark.slow
+
 PAGE = (ROOT / "docs/settings.md").read_text()
 SECTION = re.compile(
     r"^### `(\w+)`\n\n`(\w+)` · (.+) · (required|default .+) · (.+)\n\n((?:.+\n+)+?)(?=^#)", re.MULTILINE

@@ -29,6 +29,8 @@ from tests.example_app.wiretap import Wiretap
 from tests.support.hosts import LANDING, form
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 ANN, BOB, EVE = "ann@acme.example", "bob@acme.example", "eve@acme.example"
 RECIPES = ["new_customer", "existing_customer", "several_users", "templates"]
 PAGES = [*sorted((ROOT / "docs/recipes").glob("*.md")), ROOT / "docs/registration-session.md"]

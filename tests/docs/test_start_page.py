@@ -16,6 +16,8 @@ from tests.docs.programs import ROOT
 from tests.example_app.steps import set_up_account
 from tests.support.chromium import open_chromium
 
+pytestmark = [pytest.mark.slow, pytest.mark.browser]
+
 PAGE = (ROOT / "docs/start.md").read_text()
 INSTALL, OPEN, START = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

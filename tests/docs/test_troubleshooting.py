@@ -18,6 +18,8 @@ from tests.docs.troubleshooting_start import START
 from tests.docs.troubleshooting_symptoms import SYMPTOMS
 from tests.support.observability import EVENTS
 
+pytestmark = [pytest.mark.slow, pytest.mark.browser, pytest.mark.service]
+
 HEADINGS = {heading.id: heading for heading in headings()}
 ROWS = rows()
 TITLES = {kind.title for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, MarketplaceError)}

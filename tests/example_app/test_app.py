@@ -16,6 +16,8 @@ from starlette_marketplace.local import LocalMarketplace
 from tests.example_app.browser import Browser, hidden_fields, typed_fields
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 PASSWORD = "correct horse"
 GLOBEX = {"company": "Globex", "email": "hank@globex.example", "password": PASSWORD}
 INITECH = {"company": "Initech", "email": "bill@initech.example", "password": PASSWORD}

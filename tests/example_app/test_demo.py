@@ -11,6 +11,8 @@ import pytest
 
 from example_app.demo import ROOT, is_busy
 
+pytestmark = pytest.mark.slow
+
 
 def free_ports(number: int) -> list[int]:
     with ExitStack() as stack:

@@ -17,6 +17,8 @@ from tests.example_app.steps import sign_up
 from tests.example_app.wiretap import Wiretap
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 MALLORY = {"company": "Mallory Ltd", "email": "mallory@evil.example", "password": "correct horse"}
 
 

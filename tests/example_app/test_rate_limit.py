@@ -16,6 +16,8 @@ from example_app.app import create_app
 from example_app.rate_limit import RateLimit
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 LOGIN = {"email": "hank@globex.example", "password": "a wrong one"}
 SIGNUP = {"company": "Globex", "email": "hank@globex.example", "password": "short"}
 

@@ -31,6 +31,8 @@ from tests.support.hosts import LANDING, browser, form, starlette_middleware
 from tests.support.network import hanging_in_connect, refusing
 from tests.support.redis_server import AnsweringServer, RedisServer, Switch, redis_server
 
+pytestmark = pytest.mark.service
+
 
 @pytest.fixture
 def cache(server: RedisServer) -> RedisCache:
