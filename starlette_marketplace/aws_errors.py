@@ -168,7 +168,8 @@ def _known_error(exc: BaseException) -> errors.MarketplaceError | None:
     if is_untrusted(exc):
         return errors.ConfigurationError(
             f"The TLS certificate of the endpoint is not trusted ({name}).",
-            "If a proxy inspects TLS, name the file of its certificate authority in AWS_CA_BUNDLE.",
+            "If a proxy inspects TLS, name the file of its certificate authority in AWS_CA_BUNDLE; that file "
+            "must exist.",
         )
     if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         wrapped = _wrapped(exc)
@@ -210,14 +211,16 @@ def _raised_in(exc: BaseException) -> str:
 
 def _unusable_configuration(name: str) -> errors.MarketplaceError:
     return errors.ConfigurationError(
-        f"The AWS configuration cannot be used ({name}).", "Correct the AWS_ variables and the AWS configuration files."
+        f"The AWS configuration cannot be used ({name}).",
+        "Correct the AWS_ variables and the files that they name, by default ~/.aws/config and ~/.aws/credentials.",
     )
 
 
 def _unreached(name: str) -> errors.MarketplaceError:
     return errors.AwsUnavailableError(
         f"AWS was not reached ({name}).",
-        "Try again in a moment; if the problem persists, check the network, region_name and endpoint_url.",
+        "Try again in a moment; if the problem persists, check the network, the proxies on the way, "
+        "region_name and endpoint_url.",
     )
 
 
@@ -254,7 +257,8 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     if code in _ACCESS_CODES:
         return errors.AccessDeniedError(
             f"Our credentials lack a permission ({answer}).",
-            'Allow the action aws-marketplace:ResolveCustomer on the resource "*".',
+            'Allow the action aws-marketplace:ResolveCustomer on the resource "*"; if a policy does, look for a '
+            "permissions boundary or a service control policy that denies it.",
         )
     if code == "DisabledApiException":
         return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}).", "Change region_name.")
@@ -282,7 +286,9 @@ def _credentials_call_error(exc: ClientError) -> errors.MarketplaceError:
         return errors.AwsUnavailableError(f"AWS did not give us credentials ({answer}).", "Try again in a moment.")
     if code in _ACCESS_CODES:
         return errors.AccessDeniedError(
-            f"The role cannot be assumed ({answer}).", "Check its trust policy, role_arn and role_external_id."
+            f"The role cannot be assumed ({answer}).",
+            "Allow sts:AssumeRole to your app's own identity, in the role's trust policy and in a policy of that "
+            "identity, and check role_arn and role_external_id.",
         )
     return errors.CredentialsError(
         f"AWS refused us credentials ({answer}).", "Renew those that we asked with, and check this machine's clock."

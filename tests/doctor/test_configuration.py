@@ -3,21 +3,43 @@ from pathlib import Path
 
 import pytest
 
-from starlette_marketplace.doctor import Finding, Status
 from tests.doctor.world import (
     HOST,
     PRODUCT_CODE,
+    SECRET_KEY,
     Plant,
     Run,
     assert_found,
     first,
+    module_of,
 )
 
 FAULTS = {
+    "repeated-key": Plant(
+        "secret_key",
+        "problem",
+        "secret_key repeats a short part: anyone who guesses it can forge a registration",
+        "Make a new one with python -c",
+        {"MARKETPLACE_SECRET_KEY": "q7T-vB2xZm" * 4},
+    ),
+    "repeated-old-key": Plant(
+        "secret_key",
+        "problem",
+        "Number 2 of secret_key_fallbacks repeats a short part",
+        "do not keep the old one",
+        {"MARKETPLACE_SECRET_KEY_FALLBACKS": f"{SECRET_KEY[::-1]},{'pq' * 16}"},
+    ),
+    "key-not-changed": Plant(
+        "secret_key",
+        "warning",
+        "The same key is more than once",
+        "Put the new key into secret_key",
+        {"MARKETPLACE_SECRET_KEY_FALLBACKS": SECRET_KEY},
+    ),
     "product-id": Plant(
         "product_codes",
         "problem",
-        "prod-abcdefghijklm is a product id and no product code",
+        "prod-abcdefghijklm is a product id, not a product code",
         "Take the product code from the product's page",
         {"MARKETPLACE_PRODUCT_CODES": f"{PRODUCT_CODE},prod-abcdefghijklm"},
     ),
@@ -32,7 +54,7 @@ FAULTS = {
         "https_only",
         "warning",
         "https_only is false",
-        "Leave it out wherever buyers come",
+        "Leave it out in production",
         {"MARKETPLACE_HTTPS_ONLY": "false"},
     ),
     "domain-of-another": Plant(
@@ -50,6 +72,34 @@ def test_a_planted_fault_is_found_and_explained(
     doctor: Callable[..., Run], environment: pytest.MonkeyPatch, tmp_path: Path, fault: Plant
 ) -> None:
     assert_found(fault, doctor, environment, tmp_path)
+
+
+@pytest.mark.parametrize("key", ["abcdefgh" * 5, "Zk3vQ8xW1nB6tY0p" * 2, "q7T-vB2xZm" * 3 + "q7T-vB"])
+def test_a_key_that_repeats_one_part_is_weak(environment: pytest.MonkeyPatch, key: str) -> None:
+    environment.setenv("MARKETPLACE_SECRET_KEY", key)
+
+    assert first("secret_key").status == "problem"
+
+
+@pytest.mark.parametrize(
+    "key", [SECRET_KEY, "0123456789abcdef" * 2 + "x", "0b51be1c2a7d4d16a0f0e1a4a1a1b1c1", f"shop-{SECRET_KEY}"]
+)
+def test_a_key_that_only_repeats_characters_is_right(environment: pytest.MonkeyPatch, key: str) -> None:
+    environment.setenv("MARKETPLACE_SECRET_KEY", key)
+
+    assert first("secret_key").message == f"secret_key has {len(key)} characters and does not repeat itself."
+
+
+def test_a_key_of_one_character_is_found_in_settings_that_are_not_of_the_environment(tmp_path: Path) -> None:
+    module = module_of(
+        tmp_path,
+        f"""
+        from starlette_marketplace import MarketplaceSettings
+        settings = MarketplaceSettings(secret_key="k" * 40, product_codes="{PRODUCT_CODE}")
+        """,
+    )
+
+    assert first("secret_key", target=f"{module}:settings").status == "problem"
 
 
 @pytest.mark.parametrize("domain", ["shop.example", ".shop.example", "SHOP.example"], ids=["same", "dot", "case"])
@@ -93,7 +143,12 @@ SIGNUPS: dict[str, tuple[dict[str, str], str | None, str, str]] = {
         "signup_url is on app.shop.example, and registration cookies stay with shop.example: buyers arrive without",
     ),
     "host-of-nobody": ({"SIGNUP_URL": "https://:443/join"}, HOST, "problem", "stay with shop.example"),
-    "landing-not-known": ({"SIGNUP_URL": "https://app.shop.example"}, None, "skipped", "With --url it can be told"),
+    "landing-not-known": (
+        {"SIGNUP_URL": "https://app.shop.example"},
+        None,
+        "skipped",
+        "Whether cookies do depends on --url.",
+    ),
     "below-the-domain": (
         {"SIGNUP_URL": "https://app.shop.example", "SESSION_DOMAIN": ".Shop.example"},
         "https://www.shop.example",
@@ -130,23 +185,3 @@ def test_the_cookie_has_to_get_to_the_signup(
     assert found.status == status
     assert message in found.message
     assert bool(found.advice) is (status == "problem")
-
-
-def test_without_support_the_remark_is_no_warning(environment: pytest.MonkeyPatch) -> None:
-    environment.delenv("MARKETPLACE_SUPPORT_URL")
-    found = first("support_url")
-
-    assert found == Finding("support_url", Status.OK, "support_url is not set: error pages tell buyers nobody to ask.")
-
-
-@pytest.mark.parametrize(
-    ("url", "shown"),
-    [
-        ("https://me:hunter2@help.example/aws?key=hunter2#hunter2", "https://help.example/aws"),
-        ("mailto:me@shop.example?subject=AWS", "mailto:me@shop.example?subject=AWS"),
-    ],
-)
-def test_support_is_shown_without_a_secret(environment: pytest.MonkeyPatch, url: str, shown: str) -> None:
-    environment.setenv("MARKETPLACE_SUPPORT_URL", url)
-
-    assert first("support_url").message == f"Buyers who get stuck are sent to {shown}."

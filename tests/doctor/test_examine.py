@@ -11,7 +11,7 @@ from starlette.responses import (
 )
 
 from starlette_marketplace.cli import main
-from tests.doctor import test_calls, test_client, test_credentials, test_keys
+from tests.doctor import test_configuration, test_connection, test_identity
 from tests.doctor.world import (
     HOST,
     OTHER,
@@ -33,7 +33,7 @@ def test_a_right_configuration_is_silent(doctor: Callable[..., Run], world: Worl
 
     assert run.code == 0
     assert run.statuses("warning") == run.statuses("problem") == []
-    assert run.statuses("skipped") == ["role"]
+    assert run.statuses("skipped") == ["role", "landing_registration"]
     assert [call.scenario for call in world.marketplace.resolve_calls] == [None, None]
 
 
@@ -46,7 +46,8 @@ def test_a_right_configuration_with_a_role_is_silent(
     run = doctor("--url", HOST)
 
     assert run.code == 0
-    assert run.statuses("warning") == run.statuses("problem") == run.statuses("skipped") == []
+    assert run.statuses("warning") == run.statuses("problem") == []
+    assert run.statuses("skipped") == ["landing_registration"]
     assert run.one("role", "ok")["message"] == f"The role guarded of account ********{SELLER[-4:]} can be assumed."
     assert "by assumed-role/guarded/starlette-marketplace." in run.one("account", "ok")["message"]
 
@@ -61,12 +62,90 @@ def test_all_mistakes_in_the_settings_are_found_at_once(
     run = doctor()
 
     assert [finding["message"] for finding in run.findings["settings"]] == [
-        "MARKETPLACE_SECRET_KEY is not set.",
-        "role_arn must look like arn:aws:iam::123456789012:role/name.",
         "MARKETPLACE_MAX_ATTEMPTS must be a number.",
+        "MARKETPLACE_SECRET_KEY is missing.",
+        "MARKETPLACE_ROLE_ARN must look like arn:aws:iam::123456789012:role/name.",
     ]
-    assert run.statuses("ok") == ["variables"]
-    assert run.one("account", "skipped")["message"] == "The settings have to be valid first."
+    # All is looked at but for what needs them; the external id is right, and lacks only its role.
+    assert run.statuses("warning") == []
+    assert run.findings["secret_key"][0]["message"] == "This needs a valid secret_key: see settings."
+    for check in ("role", "account", "permission"):
+        assert run.findings[check][0]["message"] == "This needs a valid role_arn: see settings."
+    assert run.statuses("ok") == [
+        "variables",
+        "product_codes",
+        "https_only",
+        "session_domain",
+        "signup_url",
+        "shared_cache",
+        "aws_config",
+        "region",
+        "botocore",
+        "endpoint",
+        "credentials",
+    ]
+
+
+def test_an_invalid_account_id_hides_only_whether_the_account_is_right(
+    doctor: Callable[..., Run], environment: pytest.MonkeyPatch
+) -> None:
+    environment.setenv("MARKETPLACE_SELLER_ACCOUNT_ID", SELLER[1:])
+    run = doctor()
+
+    assert run.one("account", "skipped")["message"] == (
+        f"The calls are made from account ********{SELLER[-4:]}, by user/local. Whether it is the seller's needs a "
+        "valid seller_account_id: see settings."
+    )
+    assert run.one("permission", "ok")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "skipped"),
+    [
+        ("SECRET_KEY", "short", {"secret_key"}),
+        ("PRODUCT_CODES", "a b", {"product_codes", "landing_registration"}),
+        ("SESSION_DOMAIN", "a b", {"session_domain", "signup_url"}),
+        ("SIGNUP_URL", "nonsense", {"signup_url", "signup_page", "landing_registration"}),
+        ("REGISTRATION_PATH", "nonsense", {"signup_page"}),
+        ("CACHE_URL", "nonsense", {"shared_cache"}),
+        ("SUPPORT_URL", "nonsense", set()),
+        ("READ_TIMEOUT", "nonsense", set()),
+    ],
+)
+def test_an_invalid_setting_hides_only_what_needs_it(
+    doctor: Callable[..., Run], environment: pytest.MonkeyPatch, variable: str, value: str, skipped: set[str]
+) -> None:
+    environment.setenv(f"MARKETPLACE_{variable}", value)
+    run = doctor("--url", HOST)
+
+    assert len(run.findings["settings"]) == len(run.statuses("problem")) == 1
+    # These two are skipped with valid settings as well.
+    assert set(run.statuses("skipped")) - {"role", "landing_registration"} == skipped - {"landing_registration"}
+    (found,) = run.findings["landing_registration"]
+    assert found["message"].startswith("This needs a valid") is ("landing_registration" in skipped)
+
+
+def test_all_mistakes_of_named_settings_are_found_and_nothing_of_the_rest_is_looked_at(
+    doctor: Callable[..., Run], tmp_path: Path
+) -> None:
+    module = module_of(
+        tmp_path,
+        """
+        from starlette_marketplace import MarketplaceSettings
+        def make():
+            return MarketplaceSettings(secret_key="short", product_codes="a b", max_attempts=0)
+        """,
+    )
+    run = doctor("--settings", f"{module}:make", "--url", HOST)
+
+    assert [finding["message"] for finding in run.findings["settings"]] == [
+        "secret_key must be at least 32 characters.",
+        "product_codes must be product codes, separated by commas, or *.",
+        "max_attempts must be a number of at least 1.",
+    ]
+    assert run.statuses("ok") == ["variables", "landing_url", "landing_get", "landing_post"]
+    for check in ("secret_key", "shared_cache", "permission", "signup_page", "landing_registration"):
+        assert run.one(check, "skipped")["message"] == "See settings."
 
 
 def test_ctrl_c_ends_it_without_a_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -113,11 +192,11 @@ def test_wrong_usage_has_an_exit_code_of_its_own(
 @pytest.mark.parametrize(
     "fault",
     [
-        test_calls.FAULTS["another-account"],
-        test_credentials.FAULTS["role-denied"],
-        test_calls.FAULTS["expired-credentials"],
-        test_keys.FAULTS["weak-old-key"],
-        test_client.FAULTS["broken-config"],
+        test_identity.FAULTS["another-account"],
+        test_identity.FAULTS["role-denied"],
+        test_identity.FAULTS["expired-credentials"],
+        test_configuration.FAULTS["repeated-old-key"],
+        test_connection.FAULTS["broken-config"],
     ],
     ids=lambda fault: fault.check,
 )

@@ -31,60 +31,60 @@ FAULTS = {
     "no-secret-key": Plant(
         "settings",
         "problem",
-        "MARKETPLACE_SECRET_KEY is not set.",
-        "make one with python -c",
+        "MARKETPLACE_SECRET_KEY is missing.",
+        "Make one with python -c",
         {"MARKETPLACE_SECRET_KEY": None},
     ),
     "short-secret-key": Plant(
         "settings",
         "problem",
-        "must be at least 32 characters each: make one with python -c",
-        "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
+        "MARKETPLACE_SECRET_KEY must be at least 32 characters.",
+        "Make one with python -c",
         {"MARKETPLACE_SECRET_KEY": "short"},
     ),
     "key-of-the-demo": Plant(
         "settings",
         "problem",
-        "must not be keys that are published in examples",
-        "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
+        "MARKETPLACE_SECRET_KEY must not be a key that is published in examples.",
+        "Make one with python -c",
         {"MARKETPLACE_SECRET_KEY": "demo-only-marketplace-secret-never-use-it-elsewhere"},
     ),
     "key-of-one-character": Plant(
         "settings",
         "problem",
-        "must not be one repeated character",
-        "Correct MARKETPLACE_SECRET_KEY in the environment of the host.",
+        "MARKETPLACE_SECRET_KEY must not be one repeated character.",
+        "Make one with python -c",
         {"MARKETPLACE_SECRET_KEY": "k" * 40},
     ),
     "no-product-code": Plant(
         "settings",
         "problem",
-        "MARKETPLACE_PRODUCT_CODES is not set.",
-        "product_codes must list the AWS Marketplace product codes",
+        "MARKETPLACE_PRODUCT_CODES is missing.",
+        "List the product codes that you sell",
         {"MARKETPLACE_PRODUCT_CODES": ""},
     ),
     "external-id-without-role": Plant(
         "settings",
         "problem",
-        "role_external_id needs role_arn",
-        "Correct MARKETPLACE_ROLE_EXTERNAL_ID",
+        "MARKETPLACE_ROLE_EXTERNAL_ID needs role_arn",
+        "Set role_arn to the role that asks for the external id.",
         {"MARKETPLACE_ROLE_EXTERNAL_ID": "shared"},
     ),
     "account-without-its-zero": Plant(
         "settings",
         "problem",
-        "seller_account_id must be the 12 digits of an AWS account id, in quotes: the first may be 0.",
-        "Correct MARKETPLACE_SELLER_ACCOUNT_ID in the environment of the host.",
+        "MARKETPLACE_SELLER_ACCOUNT_ID must be the 12 digits of an AWS account id, in quotes: the first may be 0.",
+        "Correct it where your app gets its settings.",
         {"MARKETPLACE_SELLER_ACCOUNT_ID": "44455556666"},
     ),
-    "only-misspelt": Plant(
+    "only-misspelled": Plant(
         "settings",
         "problem",
         "No setting is in the environment.",
         "Required are",
         {name: None for name in RIGHT if name.startswith("MARKETPLACE_")} | {"MARKETPLACE_PRODUCT_CODE": "acme"},
     ),
-    "misspelt": Plant(
+    "misspelled": Plant(
         "variables",
         "warning",
         "MARKETPLACE_PRODUCT_CODE is in the environment, and there is no such setting.",
@@ -95,7 +95,7 @@ FAULTS = {
         "variables",
         "warning",
         "MARKETPLACE_COLOUR is in the environment",
-        "Remove it, or see docs/settings.md for those there are.",
+        "Remove it, or see docs/settings.md for the settings.",
         {"MARKETPLACE_COLOUR": "red"},
     ),
     "nested-variable": Plant(
@@ -172,16 +172,16 @@ def test_settings_can_be_named(
 @pytest.mark.parametrize(
     ("name", "message", "advice"),
     [
-        ("broken", "product_codes must list the AWS Marketplace product codes", "Correct {target}."),
-        ("numbers", "{target} is no settings, but of the type int.", "Name settings, a Marketplace, or a function"),
-        ("make", "{target} is no settings, but of the type function.", "Name settings"),
-        ("uncertain", "{target} is no settings, but of the type type.", "Name settings"),
-        ("get_later", "{target} is no settings, but of the type coroutine.", "Name settings"),
-        ("nothing", "{target} cannot be had: {module} has no nothing.", "Name settings"),
-        ("fails", "{target} cannot be had: RuntimeError at {module}.py, line ", "its text may quote a secret"),
+        ("broken", "product_codes is missing.", "List the product codes that you sell"),
+        ("numbers", "{target} is not settings, but of the type int.", "Name settings, a Marketplace, or a function"),
+        ("make", "{target} is not settings, but of the type function.", "Name settings"),
+        ("uncertain", "{target} is not settings, but of the type type.", "Name settings"),
+        ("get_later", "{target} is not settings, but of the type coroutine.", "Name settings"),
+        ("nothing", "{target} cannot be loaded: {module} has no nothing.", "Name settings"),
+        ("fails", "{target} cannot be loaded: RuntimeError at {module}.py, line ", "its text may quote a secret"),
         (
             "leaves",
-            "{target} cannot be had: SystemExit at {module}.py, line ",
+            "{target} cannot be loaded: SystemExit at {module}.py, line ",
             "Run python -c 'import {module}; {module}.leaves()'",
         ),
     ],
@@ -240,8 +240,8 @@ def test_the_command_that_the_advice_names_shows_the_whole_error(
     ("text", "message"),
     [
         ("import nothing_of_that_name", "there is no module nothing_of_that_name."),
-        ("import os\nos.nothing", "cannot be had: AttributeError at {module}.py, line 2."),
-        ("settings = (", "cannot be had: SyntaxError."),
+        ("import os\nos.nothing", "cannot be loaded: AttributeError at {module}.py, line 2."),
+        ("settings = (", "cannot be loaded: SyntaxError."),
     ],
 )
 def test_a_module_that_cannot_be_imported_is_a_finding(
@@ -253,7 +253,7 @@ def test_a_module_that_cannot_be_imported_is_a_finding(
     assert message.format(module=module) in run.one("settings", "problem")["message"]
 
 
-def test_with_named_settings_only_what_is_nearly_ours_is_misspelt(
+def test_with_named_settings_only_what_is_nearly_ours_is_misspelled(
     doctor: Callable[..., Run], environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("MARKETPLACE_COLOUR", "MARKETPLACE__SECRET_KEY", "MARKETPLACE_SIGNUP_ULR"):

@@ -19,7 +19,9 @@ from starlette.responses import (
 from starlette.types import Receive, Scope, Send
 
 from starlette_marketplace.doctor import Finding, examine
-from starlette_marketplace.doctor.findings import TOPICS
+from starlette_marketplace.doctor.case import Case, utc_now
+from starlette_marketplace.doctor.checks import CHECKS as TABLE
+from starlette_marketplace.doctor.checks import walk
 from starlette_marketplace.local import LocalMarketplace
 from tests.support.hosts import LANDING
 from tests.support.internet import Internet
@@ -33,7 +35,9 @@ KEY_ID = f"AKIALOCAL{SELLER}"
 ROLE = f"arn:aws:iam::{OTHER}:role/team/resolver"
 PRODUCT_CODE = "5z0rgy2jq4t1bw8xk3n6v9m0a"
 HOST = "https://shop.example"
-CHECKS = [check for checks in TOPICS.values() for check in checks]
+CHECKS = [check.name for check in TABLE]
+LANDING_CHECKS = ("landing_url", "landing_get", "landing_post")
+TOPIC_OF = {check.name: check.topic for check in TABLE}
 
 # What a right host has, on the internet of these tests. AWS answers at its own names.
 RIGHT = {
@@ -64,8 +68,6 @@ class Elsewhere:
         if kind.startswith("code-") and is_post:
             code = kind.removeprefix("code-").replace("-", "_").upper()
             return JSONResponse({"success": False, "error": {"code": code, "message": "No"}}, 503)
-        if kind.startswith("head-") and request.method == "HEAD":
-            return PlainTextResponse("No", int(kind[-3:]))
         if kind.startswith("post-") and is_post:
             return PlainTextResponse("No", int(kind[-3:]))
         match kind:
@@ -85,10 +87,12 @@ class Elsewhere:
                 return PlainTextResponse("Invalid host header", 400)
             case "accepts" if is_post:
                 return RedirectResponse("/signup", 303, {"Set-Cookie": f"__Host-shop-{'0a' * 12}=signed; Secure"})
-            case "spa-accepts":
-                return RedirectResponse("/signup", 303) if is_post else HTMLResponse("<title>Shop</title>")
-            case "spa-elsewhere":
+            case "own-pages":
+                return PlainTextResponse("No", 400) if is_post else HTMLResponse("<title>Shop</title>")
+            case "own-redirect":
                 return RedirectResponse("/help", 303) if is_post else HTMLResponse("<title>Shop</title>")
+            case "login-after":
+                return RedirectResponse("/login", 303) if is_post else HTMLResponse("<title>Shop</title>")
             case "json-csrf" if is_post:
                 return JSONResponse({"detail": "CSRF token missing"}, 400)
             case "origin" if is_post:
@@ -177,6 +181,14 @@ def examined(**options: Any) -> dict[str, Finding]:
     return by_check
 
 
+def asked(url: str, *, limit: float = 30.0) -> dict[str, Finding]:
+    """What is found of a fulfillment URL, without the rest."""
+    case = Case(environ={}, target=None, url=url, token="made-up", clock=utc_now, limit=limit)
+    return {
+        finding.check: finding for finding in walk(case, [check for check in TABLE if check.name in LANDING_CHECKS])
+    }
+
+
 def module_of(tmp_path: Path, text: str) -> str:
     name = f"host_{uuid.uuid4().hex}"
     (tmp_path / f"{name}.py").write_text(textwrap.dedent(text))
@@ -194,5 +206,5 @@ def assert_found(fault: Plant, doctor: Callable[..., Run], environment: pytest.M
     assert fault.advice in finding["advice"]
     assert run.code == (1 if run.statuses("problem") else 0)
     # A fault of one topic shows in no other.
-    topic = next(checks for checks in TOPICS.values() if fault.check in checks)
-    assert {*run.statuses("warning"), *run.statuses("problem")} <= set(topic)
+    found = {*run.statuses("warning"), *run.statuses("problem")}
+    assert {TOPIC_OF[check] for check in found} == {TOPIC_OF[fault.check]}
