@@ -271,3 +271,9 @@ def test_no_command_is_an_error_that_names_what_is_missing(capsys: pytest.Captur
 
     assert ended.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+def test_the_package_itself_can_be_run() -> None:
+    command = [sys.executable, "-m", "starlette_marketplace", "--version"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert shown == f"starlette-marketplace {__version__}\n"

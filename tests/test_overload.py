@@ -101,8 +101,9 @@ async def test_a_flood_of_random_tokens_leaves_no_more_than_the_cache_holds(
         grown = living("starlette_marketplace") - before
         # The verdicts that are kept, and what a thread has not let go of yet.
         assert 20 <= grown["InvalidTokenError"] <= 24
-        assert grown["_Flight"] <= 4
-        assert sum(grown.values()) == grown["InvalidTokenError"] + grown["_Flight"]
+        held = grown["_Flight"], grown["HiddenToken"]
+        assert max(held) <= 4
+        assert sum(grown.values()) == grown["InvalidTokenError"] + sum(held)
         assert our_threads() - threads <= 4
         assert (await buyer.post(LANDING, data=form("good"))).status_code == 303
 

@@ -140,6 +140,20 @@ def test_a_job_whose_event_loop_stands_still_is_begun_when_another_comes_and_onl
     threads.close()
 
 
+def test_a_thread_stays_for_a_job_that_its_event_loop_takes_long_to_begin() -> None:
+    gate, loop = Gate(), Loop()
+    threads = Threads(1, idle_timeout=0.01)
+    threads.submit(gate)
+    waiting = threads.submit(str, 1, call_soon=loop.call_soon)
+    gate.may_end.set()
+    assert loop.called.acquire(timeout=60)
+
+    assert not loop.called.acquire(timeout=0.2), "the loop is asked once"
+    loop.callbacks[0]()
+    assert waiting.result(60) == "1"
+    threads.close()
+
+
 def test_closing_cancels_what_an_event_loop_was_asked_to_begin() -> None:
     threads, gate, loop = Threads(1), Gate(), Loop()
     threads.submit(gate)

@@ -48,7 +48,7 @@ class _Waiting:
     ended: anyio.Event
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)
 class _Flight(Generic[R]):
     """A job in our threads, and those who wait for it."""
 
