@@ -117,7 +117,7 @@ def look_up_credentials(session: Session, caller: Session) -> Credentials:
     credentials = own and _looked_up(caller.get_credentials)
     if credentials is None:
         raise errors.CredentialsError(
-            "No AWS credentials were found.", "Give the host a role, or a profile, of the seller account."
+            "No AWS credentials were found.", "Give your app a role, or a profile, of the seller account."
         )
     return credentials
 

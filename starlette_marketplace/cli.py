@@ -131,10 +131,11 @@ def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser = commands.add_parser(
         "doctor",
-        help="say what is wrong between your app and AWS Marketplace, and how to put it right",
+        help="say what is wrong between your app and AWS Marketplace, and how to fix it",
         description="Look at the settings that your app has, at the shared cache, at AWS with its credentials, and at "
-        "its landing URL; say what is wrong and how to put it right. Changes nothing, and prints no secret. Exit code "
-        "1 with a problem, 0 without, warnings or not.",
+        "its fulfillment URL and signup page; say what is wrong and how to fix it. Prints no secret, and changes "
+        "nothing, except that it begins a registration where your app asks a local marketplace. Exit code 1 with a "
+        "problem, 0 without, warnings or not.",
     )
     parser.add_argument(
         "--settings",
@@ -146,7 +147,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--url",
         type=_public_url,
-        help=f"the landing URL that AWS Marketplace has, to try it; without a path, {_REGISTRATION_PATH} is added",
+        help=f"the fulfillment URL that AWS Marketplace has, to try it; without a path, {_REGISTRATION_PATH} is added",
     )
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(command=_doctor)

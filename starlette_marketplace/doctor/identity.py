@@ -6,7 +6,6 @@ AWS is asked two things: the caller's identity, and the customer of a token that
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 from .. import errors
 from ..aws_errors import call_error_of, code_in, lookup_error_of
-from ..aws_session import make_sessions
+from ..aws_session import freeze, look_up_credentials, make_sessions
 from ..customer import masked
 from ..keys import is_aws
 from ..registration.resolver import _customer
@@ -22,27 +21,12 @@ from .case import Case
 from .connection import bounded
 from .findings import Verdict, ok, problem, skipped, warning
 
-_VARIABLES = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN")
-
 
 def check_credentials(case: Case) -> Iterator[Verdict]:
     """Whether there are credentials, and whole ones."""
-    credentials = case.ask(case.session.get_credentials, error_of=lookup_error_of)
-    if credentials is None:
-        raise errors.CredentialsError(
-            "No AWS credentials were found.",
-            "Give your app a role of the seller account, or name a profile in profile_name. In a container, run doctor "
-            "in the container.",
-        )
-    frozen = case.ask(credentials.get_frozen_credentials, error_of=lookup_error_of)
-    access_key = frozen.access_key or ""
-    spoiled = [name for name in _VARIABLES if _is_spoiled(name)] if credentials.method == "env" else []
-    if spoiled:
-        raise errors.CredentialsError(
-            f"{' and '.join(spoiled)} {'has' if len(spoiled) == 1 else 'have'} white space inside or at an end, and no "
-            "key of AWS has: calls fail before they are sent, or AWS rejects them.",
-            "Remove it. A secret that was read from a file often ends in a newline.",
-        )
+    credentials = case.ask(lambda: look_up_credentials(case.session, case.session))
+    frozen = case.ask(lambda: freeze(credentials))
+    access_key = str(frozen.access_key)
     if access_key.startswith("ASIA") and not frozen.token:
         raise errors.CredentialsError(
             "The AWS credentials are temporary, and their session token is missing.",
@@ -52,14 +36,6 @@ def check_credentials(case: Case) -> Iterator[Verdict]:
     is_id = re.fullmatch("A[A-Z]IA[A-Z0-9]{12,}", access_key)
     key = f", access key id ending in {access_key[-4:]}" if is_id else ""
     yield ok(f"AWS credentials were found ({credentials.method}{key}).")
-
-
-def _is_spoiled(variable: str) -> bool:
-    value = os.environ.get(variable, "")
-    if variable.endswith("_TOKEN"):
-        # It is a header by itself, and what carries a header takes off the blanks around it.
-        value = value.strip(" \t")
-    return any(character.isspace() for character in value)
 
 
 def check_role(case: Case) -> Iterator[Verdict]:
