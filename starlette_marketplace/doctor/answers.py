@@ -46,8 +46,7 @@ _MEANINGS: tuple[tuple[str, Status, str, str], ...] = (
         "MISSING_TOKEN",
         Status.PROBLEM,
         "the form arrived without its fields.",
-        "If something reads the form before this package, put MarketplaceMiddleware outside of it; or a proxy drops "
-        "the body.",
+        "Put MarketplaceMiddleware outside of what reads the form before it, and let proxies pass the body.",
     ),
     (
         "MALFORMED_REQUEST UNSUPPORTED_MEDIA_TYPE REQUEST_TOO_LARGE",
@@ -63,16 +62,13 @@ CODES: dict[str, tuple[Status, str, str]] = {
 }
 """What each code of our JSON errors says of the app that was sent a made-up token, and what to do."""
 
+_ROUTE = "Another route answers at this address: install MarketplaceMiddleware, or the mount before that route."
 _STATUSES = {
-    200: "Something else than this package answers there, such as a route that catches all: install "
-    "MarketplaceMiddleware, or the mount before that route.",
+    200: _ROUTE,
     401: "Authentication stands before this package: let the fulfillment URL through without it.",
-    403: "A firewall (WAF), a CDN or authentication stands before your app: let the fulfillment URL through for "
-    "everybody.",
-    404: "The path of the URL is not registration_path (or the mount's prefix and /register), or your app runs without "
-    "MarketplaceMiddleware: compare the two, and see the startup of your app.",
-    405: "Another route answers at this address, and not this package: install MarketplaceMiddleware, or the mount "
-    "before that route.",
+    403: "A firewall (WAF), a CDN or authentication stands before your app: let the fulfillment URL through.",
+    404: "Correct the path (registration_path, or the mount's prefix and /register), or install MarketplaceMiddleware.",
+    405: _ROUTE,
     413: "Something before your app allows a smaller body than 16 KiB: raise its limit.",
     415: "Something before this package accepts no forms: let them through unchanged.",
     421: "What stands before your app does not know this host name: add it there.",
@@ -108,18 +104,15 @@ def _explain_redirect(answer: Answer, message: str) -> tuple[str, str]:
     here, there = urlsplit(answer.url), urlsplit(answer.location)
     is_plain = there.scheme == "http" and (there.hostname, there.path) == (here.hostname, here.path)
     leads_back = here.scheme == "https" and (here == there or is_plain)
-    place = "itself" if leads_back and not is_plain else without_secrets(answer.location) or "what is not a URL"
-    message += f", a redirect to {place}"
+    message += f", a redirect to {without_secrets(answer.location) or 'what is not a URL'}."
     if leads_back:
         return (
-            f"{message}.",
+            message,
             "Your app takes https for http: let its server trust X-Forwarded-Proto of the proxy (uvicorn: "
             "--forwarded-allow-ips), and the proxy send it.",
         )
-    if answer.status in (307, 308):
-        return f"{message}.", "Put the URL at its end into the listing, and run doctor with that one."
     return (
-        f"{message}, where the form is lost.",
+        message,
         "If it is a login page, authentication stands before this package: let the fulfillment URL through without it. "
         "If not, put the URL at its end into the listing, and run doctor with that one.",
     )

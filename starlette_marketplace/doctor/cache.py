@@ -25,10 +25,7 @@ def check_cache(case: Case) -> Iterator[Verdict]:
     """Whether workers can share what AWS answered. Where they cannot, buyers get through all the same."""
     url = case.settings.cache_url
     if url is None:
-        yield ok(
-            "cache_url is not set: each worker asks AWS by itself, unless your app has a shared_cache of its own; "
-            "either is fine."
-        )
+        yield ok("cache_url is not set: each worker asks AWS by itself, unless your app has its own shared_cache.")
         return
     try:
         cache, read = _cache_at(url)
@@ -53,8 +50,7 @@ def check_cache(case: Case) -> Iterator[Verdict]:
     if read.get("password") and urlsplit(url).scheme == "redis" and _host(read) not in LOOPBACK:
         yield warning(
             "The password in cache_url travels unencrypted, because redis:// is without TLS.",
-            "Begin cache_url with rediss:// if the server has TLS; if not, make sure that nobody else is in the "
-            "network on the way.",
+            "Begin cache_url with rediss://, or make sure that nobody else is in the network on the way.",
         )
     yield _check_use(cache, url, read, case.limit)
 

@@ -19,8 +19,7 @@ def check_secret_key(case: Case) -> Iterator[Verdict]:
     for name in repeated:
         yield problem(
             f"{name} repeats a short part: anyone who guesses it can forge a registration of any AWS account.",
-            'Make a new one with python -c "import secrets; print(secrets.token_urlsafe(32))", and do not keep the old '
-            "one in secret_key_fallbacks.",
+            'Make a new one with python -c "import secrets; print(secrets.token_urlsafe(32))", and drop this one.',
         )
     if len(set(keys.values())) < len(keys):
         yield warning(
@@ -72,22 +71,17 @@ def check_session_domain(case: Case) -> Iterator[Verdict]:
         yield ok("Registration cookies stay with the one host that sets them.")
     elif "." not in domain.strip("."):
         yield problem(
-            f"session_domain {domain} has no dot inside, and browsers share no cookie among all hosts of a top-level "
-            "domain.",
+            f"session_domain {domain} has no dot inside: browsers share no cookie with all of a top-level domain.",
             "Leave session_domain out, or set it to a domain that you own, such as example.com.",
         )
     elif host and not _covers(domain, host):
         yield problem(
-            f"session_domain {domain} does not cover {host}: browsers refuse the cookie, and the signup page finds no "
-            "registration.",
+            f"session_domain {domain} does not cover {host}: browsers refuse the cookie of every registration.",
             f"Leave session_domain out, or set it to {host} or a domain above it.",
         )
     else:
         # Which domains are public suffixes is a long list that changes, and browsers have it.
-        yield ok(
-            f"Registration cookies are shared with all of {domain}, and each host there can set one; not so if it is "
-            "a public suffix, such as co.uk."
-        )
+        yield ok(f"Every host of {domain} gets registration cookies, unless it is a public suffix, such as co.uk.")
 
 
 def check_signup_url(case: Case) -> Iterator[Verdict]:
@@ -99,8 +93,7 @@ def check_signup_url(case: Case) -> Iterator[Verdict]:
         yield ok(f"Buyers go on to {parts.path} of the same host.")
     elif case.settings.https_only and parts.scheme == "http" and signup not in LOOPBACK:
         yield problem(
-            f"signup_url is plain http on {signup}, where browsers send no cookie that is for HTTPS only: buyers "
-            "arrive without their registration.",
+            f"signup_url is plain http on {signup}, where browsers send no registration cookie.",
             "Set signup_url to the https URL.",
         )
     elif _covers(domain, signup) if domain else host == signup:
@@ -109,10 +102,8 @@ def check_signup_url(case: Case) -> Iterator[Verdict]:
         yield skipped(f"Buyers go on to {signup}. Whether cookies do depends on --url.")
     else:
         yield problem(
-            f"signup_url is on {signup}, and registration cookies stay with {domain or host}: buyers arrive without "
-            "their registration.",
-            "Set signup_url to a path of the host that AWS Marketplace sends buyers to, or session_domain to a domain "
-            "that you own above both hosts.",
+            f"signup_url is on {signup}, and registration cookies stay with {domain or host}.",
+            "Set signup_url to a path, or session_domain to a domain that you own above both hosts.",
         )
 
 

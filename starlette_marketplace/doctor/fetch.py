@@ -74,8 +74,8 @@ def fetch(
     method, body = ("GET", None) if form is None else ("POST", urlencode(form).encode())
     headers = {"User-Agent": f"starlette-marketplace-doctor/{__version__}", "Accept": accept}
     headers |= (_FORM_HEADERS if form else {}) | ({"Cookie": cookie} if cookie else {})
-    request = urllib.request.Request(url, body, headers)  # noqa: S310 - http or https, as checked.
     try:
+        request = urllib.request.Request(url, body, headers)  # noqa: S310 - http or https, as checked.
         return within(limit, lambda: _send(request, limit))
     except (OSError, http.client.HTTPException, ValueError) as exc:
         reason, advice = _explain(exc, url, limit)

@@ -66,8 +66,7 @@ def check_account(case: Case) -> Iterator[Verdict]:
     except errors.MarketplaceError as error:
         yield warning(
             f"STS did not say whose account it is. {error.reason}",
-            "Let GetCallerIdentity of STS through, or make sure yourself that it is the account that published the "
-            "product.",
+            "Allow GetCallerIdentity, or make sure yourself that it is the account that published the product.",
         )
         return
     case.note_date(answer)
@@ -80,14 +79,13 @@ def check_account(case: Case) -> Iterator[Verdict]:
     elif expected is None:
         yield warning(
             f"{made_from}, and doctor does not know whether it is the account that published the product.",
-            "Set seller_account_id to that account. From any other, AWS takes every registration token for invalid.",
+            "Set seller_account_id to that account. From any other, AWS refuses every registration token.",
         )
     elif account != expected:
         yield problem(
-            f"{made_from}, not from the seller account {masked(expected)}: AWS will take every registration token for "
-            "invalid.",
-            "Give your app credentials of the account that published the product, or name a role of it in role_arn; or "
-            "correct seller_account_id.",
+            f"{made_from}, not from the seller account {masked(expected)}: AWS will refuse every registration token.",
+            "Give your app credentials of the account that published the product, or a role_arn; or correct "
+            "seller_account_id.",
         )
     else:
         yield ok(f"The calls are made from the seller account, {masked(account)}, by {caller}.")
@@ -128,7 +126,4 @@ def _judge_refusal(code: str | None, endpoint: str) -> Verdict:
             f"AWS answered a made-up token with {code}, which does not prove the permission.",
             "Check that a buyer with a real token gets through.",
         )
-    return ok(
-        "AWS answered a made-up token with InvalidTokenException: the signature, the permission and the region are "
-        "right."
-    )
+    return ok("AWS answered a made-up token with InvalidTokenException: signature, permission and region are right.")

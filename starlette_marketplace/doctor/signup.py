@@ -22,10 +22,7 @@ def check_page(case: Case) -> Iterator[Verdict]:
     """Whether the signup page is there, for a visitor without a registration."""
     url = _signup_url(case)
     if not url:
-        message = (
-            "signup_url is below your app's root path, which --url does not show: it does not end in registration_path."
-        )
-        yield skipped(message)
+        yield skipped("Where signup_url is cannot be told: --url does not end in registration_path.")
         return
     yield _judge(fetch(url, case.limit, accept="text/html"), is_buyer=False)
 
@@ -58,7 +55,7 @@ def _judge(answer: Answer, *, is_buyer: bool) -> Verdict:
 
 
 def check_registration(case: Case) -> Iterator[Verdict]:
-    """Whether a buyer of a local marketplace gets through to the signup page. AWS's tokens cannot be had."""
+    """Whether a buyer of a local marketplace gets through to the signup page. AWS gives no tokens to try."""
     if is_aws(case.endpoint):
         yield skipped("Only a local marketplace gives tokens to try, and your app asks AWS.")
         return
@@ -66,11 +63,7 @@ def check_registration(case: Case) -> Iterator[Verdict]:
     codes = case.settings.product_codes
     token = next((token for code, token in offers if code in codes or "*" in codes), "")
     if not token:
-        sells = (
-            "sells nothing that product_codes lists"
-            if offers
-            else "is not a local marketplace, so there is no token to try"
-        )
+        sells = "sells nothing that product_codes lists" if offers else "is no local marketplace to take a token from"
         yield skipped(f"What answers at {urlsplit(case.endpoint).netloc.rpartition('@')[2]} {sells}.")
         return
     answer = fetch(case.url, case.limit, form={TOKEN_FIELD: token}, accept="text/html")
@@ -81,7 +74,7 @@ def check_registration(case: Case) -> Iterator[Verdict]:
     elif answer.status != 303 or not _may_have_cookie(case, answer.location):
         place = f", a redirect to {without_secrets(answer.location)}" if answer.location else ""
         yield warning(
-            f"{message} and a registration{place}, and not with 303 and the signup page.",
+            f"{message} and a registration{place}, not with a redirect to signup_url.",
             "If a hook on_resolved answers so, all is well; if not, look for what changes the answer.",
         )
     else:
@@ -100,4 +93,4 @@ def _offers(case: Case) -> list[tuple[str, str]]:
 def _may_have_cookie(case: Case, location: str) -> bool:
     """Whether it leads to where the settings say; the cookie goes to no other host."""
     hosts = [urlsplit(url)[:2] for url in (case.url, case.settings.signup_url)]
-    return urlsplit(location)[:2] in hosts
+    return bool(location) and urlsplit(location)[:2] in hosts

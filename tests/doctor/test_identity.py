@@ -101,7 +101,7 @@ FAULTS = {
         "account",
         "problem",
         "made from account ********4321, by user/local, not from the seller account ********6666",
-        "or name a role of it in role_arn",
+        "or a role_arn; or correct seller_account_id.",
         {"AWS_ACCESS_KEY_ID": f"AKIALOCAL{OTHER}"},
     ),
     "role-of-another-account": Plant(

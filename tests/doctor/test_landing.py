@@ -54,21 +54,21 @@ LANDING_FAULTS = {
         "landing_get",
         "problem",
         "GET is answered with 404.",
-        "The path of the URL is not registration_path",
+        "Correct the path (registration_path, or the mount's prefix and /register)",
         url=f"{HOST}/aws",
     ),
     "wrong-path-post": Plant(
         "landing_post",
         "problem",
         "POST is answered with 404.",
-        "or your app runs without MarketplaceMiddleware",
+        "or install MarketplaceMiddleware",
         url=f"{HOST}/aws",
     ),
     "get-not-answered": Plant(
         "landing_get",
         "problem",
         "GET is answered with 405.",
-        "Another route answers at this address, and not this package",
+        "Another route answers at this address: install MarketplaceMiddleware",
         url="https://status-405.elsewhere.example",
     ),
     "all-routes-caught": Plant(
@@ -82,7 +82,7 @@ LANDING_FAULTS = {
         "landing_post",
         "problem",
         "POST is answered with 200.",
-        "Something else than this package answers there, such as a route that catches all",
+        "Another route answers at this address",
         url="https://spa.elsewhere.example",
     ),
     "accepts-anything": Plant(
@@ -109,14 +109,14 @@ LANDING_FAULTS = {
     "login-for-forms-behind-another-page": Plant(
         "landing_post",
         "problem",
-        "POST is answered with 303, a redirect to https://login-after.elsewhere.example/login, where the form is lost.",
+        "POST is answered with 303, a redirect to https://login-after.elsewhere.example/login.",
         "If it is a login page",
         url="https://login-after.elsewhere.example",
     ),
     "login-before-it": Plant(
         "landing_post",
         "problem",
-        "POST is answered with 302, a redirect to https://login.elsewhere.example/login, where the form is lost.",
+        "POST is answered with 302, a redirect to https://login.elsewhere.example/login.",
         "If it is a login page, authentication stands before this package",
         url="https://login.elsewhere.example",
     ),
@@ -130,21 +130,21 @@ LANDING_FAULTS = {
     "redirect-of-everything": Plant(
         "landing_post",
         "problem",
-        "POST is answered with 302, a redirect to https://shop.elsewhere.example/shop, where the form is lost.",
-        "If not, put the URL at its end into the listing",
+        "POST is answered with 302, a redirect to https://shop.elsewhere.example/shop.",
+        "If not, put the URL at its end into the listing, and run doctor with that one.",
         url="https://shop.elsewhere.example",
     ),
     "redirect-of-forms": Plant(
         "landing_post",
         "problem",
-        "POST is answered with 301, a redirect to https://moved-post.elsewhere.example/marketplace/register/, where",
+        "POST is answered with 301, a redirect to https://moved-post.elsewhere.example/marketplace/register/.",
         "put the URL at its end into the listing",
         url="https://moved-post.elsewhere.example",
     ),
     "redirect-to-nowhere": Plant(
         "landing_get",
         "problem",
-        "GET is answered with 302, a redirect to what is not a URL, where the form is lost.",
+        "GET is answered with 302, a redirect to what is not a URL.",
         "If it is a login page",
         url="https://malformed.elsewhere.example",
     ),
@@ -159,7 +159,7 @@ LANDING_FAULTS = {
         "landing_post",
         "problem",
         "POST is answered with 308, a redirect to https://www.shop.example/marketplace/register.",
-        "Put the URL at its end into the listing",
+        "put the URL at its end into the listing",
         url="https://moved.elsewhere.example",
     ),
     "csrf-by-origin": Plant(
@@ -190,7 +190,7 @@ LANDING_FAULTS = {
         f"https-taken-for-http-{check}": Plant(
             check,
             "problem",
-            f"{method} is answered with 307, a redirect to itself.",
+            f"{method} is answered with 307, a redirect to https://loop.elsewhere.example/register.",
             "let its server trust X-Forwarded-Proto of the proxy (uvicorn: --forwarded-allow-ips)",
             url="https://loop.elsewhere.example/register?plan=1",
         )
@@ -277,7 +277,7 @@ LANDING_FAULTS = {
         "landing_post",
         "problem",
         "503 MISSING_TOKEN: the form arrived without its fields.",
-        "put MarketplaceMiddleware outside of it",
+        "Put MarketplaceMiddleware outside of what reads the form",
         url="https://code-missing-token.elsewhere.example",
     ),
 }
@@ -358,7 +358,7 @@ def test_a_redirect_elsewhere_is_not_one_to_itself(world: World, location: str) 
         patch.setitem(world.internet.upstreams, "other-place.test", url)
         found = asked("https://other-place.test/register")["landing_get"]
 
-    assert "where the form is lost" in found.message
+    assert "If it is a login page" in found.advice
 
 
 @pytest.mark.parametrize(

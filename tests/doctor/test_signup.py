@@ -97,7 +97,7 @@ def test_without_the_root_path_the_signup_page_is_not_guessed(world: World, envi
         found = examined(url=f"{HOST}/shop/aws")["signup_page"]
 
     assert found.status == "skipped"
-    assert "it does not end in registration_path" in found.message
+    assert "--url does not end in registration_path" in found.message
 
 
 def test_a_fulfillment_url_that_does_not_work_hides_the_signup(doctor: Callable[..., Run]) -> None:
@@ -188,6 +188,19 @@ def test_a_hook_that_answers_for_itself_is_a_warning_and_the_cookie_goes_to_no_o
     assert "If a hook on_resolved answers so, all is well" in found.advice
 
 
+def test_a_redirect_that_leads_nowhere_is_a_warning(local: str) -> None:
+    def answer(event: RegistrationResolved) -> Response:
+        return PlainTextResponse("", 303)
+
+    with asking(local, on_resolved=answer) as url:
+        found = registration_at(url)
+
+    assert (found.status, found.message) == (
+        "warning",
+        "A buyer of the local marketplace is answered with 303 and a registration, not with a redirect to signup_url.",
+    )
+
+
 def test_an_app_that_refuses_the_buyer_is_a_problem(local: str, settings: MarketplaceSettings) -> None:
     with serve(fastapi_middleware(settings=settings, resolver=FakeResolver({}))) as url:
         found = registration_at(url + LANDING)
@@ -242,7 +255,9 @@ def test_what_is_no_local_marketplace_gives_no_token(environment: pytest.MonkeyP
         found = registration_at(HOST + LANDING)
 
     assert found.status == "skipped"
-    assert re.fullmatch(r"What answers at 127\.0\.0\.1:\d+ is not a local marketplace, .*", found.message)
+    assert re.fullmatch(
+        r"What answers at 127\.0\.0\.1:\d+ is no local marketplace to take a token from\.", found.message
+    )
 
 
 def test_with_aws_no_buyer_is_tried(world: World) -> None:
