@@ -37,9 +37,9 @@ class Case:
         invalid: The settings that are invalid; others, or none, stand in `settings` for them.
         skews: By how much the local clock was ahead at each answer of AWS that had a date.
         settings: The settings, left by the check of that name.
-        region: The AWS region, left by `region` like the app's own session and a client that is not called.
-        session: See `region`.
-        metering: See `region`.
+        region: The AWS region, left by the check of that name.
+        session: The app's own session, left by `region`.
+        metering: A client of AWS Marketplace Metering that is not called, left by `region`.
         caller: The session that calls AWS Marketplace, left by `role`.
         page: What answers a GET of the fulfillment URL with 200, if anything does; left by `landing_get`.
     """

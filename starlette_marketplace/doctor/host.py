@@ -103,7 +103,7 @@ def settings_from(target: str) -> MarketplaceSettings:
 
 
 def check_variables(case: Case) -> Iterator[Verdict]:
-    """Whether a variable looks like a setting and is none."""
+    """Whether every variable that looks like a setting is one."""
     known = [name.upper() for name in _NAMES]
     is_fine = True
     for name in sorted(case.environ):

@@ -22,7 +22,7 @@ def check_page(case: Case) -> Iterator[Verdict]:
     """Whether the signup page is there, for a visitor without a registration."""
     url = _signup_url(case)
     if not url:
-        yield skipped("Where signup_url is cannot be told: --url does not end in registration_path.")
+        yield skipped("The root path of your app is not known: --url does not end in registration_path.")
         return
     yield _judge(fetch(url, case.limit, accept="text/html"), is_buyer=False)
 
@@ -45,7 +45,7 @@ def _judge(answer: Answer, *, is_buyer: bool) -> Verdict:
         if not LOGIN.search(leads_to):
             return ok(f"{message}.")
     elif status in (401, 403):
-        message += ", a demand to log in"
+        message += ", which requires a login"
     elif 200 <= status < 300:
         return ok(f"{message}.")
     else:
@@ -63,7 +63,7 @@ def check_registration(case: Case) -> Iterator[Verdict]:
     codes = case.settings.product_codes
     token = next((token for code, token in offers if code in codes or "*" in codes), "")
     if not token:
-        sells = "sells nothing that product_codes lists" if offers else "is no local marketplace to take a token from"
+        sells = "sells nothing that product_codes lists" if offers else "shows no storefront of a local marketplace"
         yield skipped(f"What answers at {urlsplit(case.endpoint).netloc.rpartition('@')[2]} {sells}.")
         return
     answer = fetch(case.url, case.limit, form={TOKEN_FIELD: token}, accept="text/html")

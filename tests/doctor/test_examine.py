@@ -52,6 +52,20 @@ def test_a_right_configuration_with_a_role_is_silent(
     assert "by assumed-role/guarded/starlette-marketplace." in run.one("account", "ok")["message"]
 
 
+def test_without_a_url_what_it_is_for_is_skipped(doctor: Callable[..., Run]) -> None:
+    run = doctor()
+
+    assert run.statuses("skipped") == [
+        "role",
+        "landing_url",
+        "landing_get",
+        "landing_post",
+        "signup_page",
+        "landing_registration",
+    ]
+    assert run.one("signup_page", "skipped")["message"] == "Name the fulfillment URL with --url."
+
+
 def test_all_mistakes_in_the_settings_are_found_at_once(
     doctor: Callable[..., Run], environment: pytest.MonkeyPatch
 ) -> None:

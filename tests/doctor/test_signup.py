@@ -33,8 +33,8 @@ def app_with(settings: MarketplaceSettings, signup: Callable[[Request], Response
         (PlainTextResponse("No", 500), "problem", "A visitor gets 500 from the signup page {url}/signup."),
         (PlainTextResponse("No", 503), "problem", "A visitor gets 503 from the signup page {url}/signup."),
         (PlainTextResponse("No", 302), "problem", "A visitor gets 302 from the signup page {url}/signup."),
-        (PlainTextResponse("No", 401), "warning", "{url}/signup, a demand to log in."),
-        (PlainTextResponse("No", 403), "warning", "{url}/signup, a demand to log in."),
+        (PlainTextResponse("No", 401), "warning", "{url}/signup, which requires a login."),
+        (PlainTextResponse("No", 403), "warning", "{url}/signup, which requires a login."),
         (RedirectResponse("/login?next=secret"), "warning", "{url}/signup, a redirect to {url}/login."),
         (RedirectResponse("https://id.example/oauth2/authorize"), "warning", "to https://id.example/oauth2/authorize."),
         (RedirectResponse("/signup/?token=secret"), "ok", "{url}/signup, a redirect to {url}/signup/."),
@@ -255,9 +255,7 @@ def test_what_is_no_local_marketplace_gives_no_token(environment: pytest.MonkeyP
         found = registration_at(HOST + LANDING)
 
     assert found.status == "skipped"
-    assert re.fullmatch(
-        r"What answers at 127\.0\.0\.1:\d+ is no local marketplace to take a token from\.", found.message
-    )
+    assert re.fullmatch(r"What answers at 127\.0\.0\.1:\d+ shows no storefront of a local marketplace\.", found.message)
 
 
 def test_with_aws_no_buyer_is_tried(world: World) -> None:
