@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from starlette_marketplace import MarketplaceSettings, SettingsError
+from starlette_marketplace.doctor.host import _PLACEHOLDERS
 from tests.doctor.world import (
     PRODUCT_CODE,
     RIGHT,
@@ -139,6 +141,15 @@ def test_a_planted_fault_is_found_and_explained(
     doctor: Callable[..., Run], environment: pytest.MonkeyPatch, tmp_path: Path, fault: Plant
 ) -> None:
     assert_found(fault, doctor, environment, tmp_path)
+
+
+def test_every_setting_that_is_required_has_a_placeholder() -> None:
+    """Without one, leaving out an invalid value would make the setting invalid again, for ever."""
+    with pytest.raises(SettingsError) as caught:
+        MarketplaceSettings()
+
+    assert {mistake.setting for mistake in caught.value.mistakes} == _PLACEHOLDERS.keys()
+    assert MarketplaceSettings.from_env({}, **_PLACEHOLDERS)
 
 
 @pytest.mark.parametrize("name", ["SERVICE_HOST", "SERVICE_PORT_HTTP", "PORT", "PORT_80_TCP_ADDR"])
