@@ -35,7 +35,7 @@ class Expected:
 
 UNAVAILABLE = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, see the AWS Health Dashboard")
 EMPTY = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, check endpoint_url and the proxies on the way")
-UNREACHED = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, check the network, region_name and endpoint_url")
+UNREACHED = Expected(503, "AWS_UNAVAILABLE", "if the problem persists, check the network, the proxies on the way")
 
 
 # To old versions of botocore the connection was closed, to new ones the answer was empty.
