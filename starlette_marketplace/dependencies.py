@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from .customer import Registration
 
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # RFC 9110, section 9.2.1: what is asked for with these changes nothing.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 
@@ -90,7 +91,10 @@ def refuse_foreign_posts(connection: HTTPConnection) -> None:
         return
     site, origin = connection.headers.get("sec-fetch-site"), connection.headers.get("origin")
     if site is None and origin is not None:
-        is_ours = origin.partition("://")[2].lower() == connection.headers.get("host", "").lower()
+        scheme, _, ours = origin.lower().partition("://")
+        # Some proxies add the default port.
+        host = connection.headers.get("host", "").lower().removesuffix(_DEFAULT_PORTS.get(scheme, ""))
+        is_ours = host == ours != ""
         site = "same-origin" if is_ours else "cross-site"
     if site not in ("same-origin", "none", None):
         raise HTTPException(403, "This form was sent from another site. Open our own page and try again.")

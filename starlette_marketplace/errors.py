@@ -31,6 +31,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
+
+E = TypeVar("E", bound=Exception)
+
+
+def copy_of(error: E) -> E:
+    """A copy for each who raises it: one exception that many raise would gather all their tracebacks.
+
+    Not by copy.copy, which calls the constructor: a host's own error may have another one.
+    """
+    new = type(error).__new__(type(error), *error.args)
+    new.__dict__.update(error.__dict__)
+    return new
 
 
 class MarketplaceError(Exception):
@@ -46,6 +59,8 @@ class MarketplaceError(Exception):
         title: Heading of the buyer's page.
         message: What the buyer is told.
         retry_after: Seconds after which trying again makes sense, None when it does not.
+        reason: What happened, for the seller.
+        advice: What the seller can do.
     """
 
     code: str = "MARKETPLACE_ERROR"
@@ -54,21 +69,16 @@ class MarketplaceError(Exception):
     message: str = "Something went wrong while setting up your account."
     retry_after: int | None = None
 
+    reason: str = ""
+    advice: str = ""
+
     def __init__(self, reason: str = "", advice: str = "") -> None:
         super().__init__(*filter(None, (reason, advice)))
-
-    @property
-    def reason(self) -> str:
-        """What happened, for the seller."""
-        return str(self.args[0]) if self.args else ""
-
-    @property
-    def advice(self) -> str:
-        """What the seller can do."""
-        return str(self.args[1]) if len(self.args) > 1 else ""
+        self.reason = reason
+        self.advice = advice
 
     def __str__(self) -> str:
-        return " ".join(filter(None, (self.reason, self.advice)))
+        return " ".join(map(str, self.args))
 
 
 class RequestError(MarketplaceError):

@@ -9,7 +9,7 @@ from starlette.applications import Starlette
 from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 
-from .errors import SettingsError
+from .errors import SettingsError, copy_of
 from .hooks import HookOptions
 from .marketplace import SCOPE_KEY, Marketplace, route_path
 from .registration.responses import without_body
@@ -64,7 +64,7 @@ class MarketplaceMiddleware:
                 raise TypeError(f"marketplace must be a Marketplace, not {type(marketplace).__name__}")
             self._marketplace = marketplace or Marketplace(**options)
         except (SettingsError, TypeError) as error:
-            self._refusal = partial(type(error), *error.args)
+            self._refusal = partial(copy_of, error)
             self._app = self._refuse
         else:
             self._path = self._marketplace.settings.registration_path
@@ -127,9 +127,11 @@ def _handled(exc: Exception, scope: Scope) -> ASGIApp:
 
     Those for the server's own errors stand further out, and see the exception there.
     """
+    failed = [exc]
 
     async def fail(*_: object) -> None:
-        raise exc
+        # Not kept by this function, which the traceback leads to: they would keep each other alive, and the token.
+        raise failed.pop()
 
     app = scope.get("app")
     handlers = app.exception_handlers if isinstance(app, Starlette) else {}

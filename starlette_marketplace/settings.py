@@ -135,13 +135,14 @@ class MarketplaceSettings:
                 try:
                     values[setting.name] = parse(text)
                 except ValueError:
-                    kind = "true or false" if parse is _parse_bool else "a number"
+                    kind = "true or false" if parse is _parse_bool else "a whole number" if parse is int else "a number"
                     mistakes.append(Mistake(setting.name, f"{variables[setting.name]} must be {kind}."))
         mistakes += _repeated_keys(values | arguments, variables)
         try:
             settings = cls(**values | arguments)
         except SettingsError as exc:
-            mistakes += [mistake.renamed(variables) for mistake in exc.mistakes]
+            known = {mistake.setting for mistake in mistakes}
+            mistakes += [mistake.renamed(variables) for mistake in exc.mistakes if mistake.setting not in known]
         if mistakes:
             raise SettingsError.of(mistakes)
         return settings
@@ -202,7 +203,8 @@ _PARSERS: dict[str, Callable[[str], object]] = {"bool": _parse_bool, "int": int,
 def _repeated_keys(values: Mapping[str, Any], variables: Mapping[str, str]) -> Iterator[Mistake]:
     # Only of the environment: test suites write such keys in code.
     for name in ("secret_key", "secret_key_fallbacks"):
-        keys = str(values.get(name, "")).split(",")
+        text = str(values.get(name, ""))
+        keys = [text] if name == "secret_key" else text.split(",")
         if name in variables and values.get("https_only", True) and any(len(set(key.strip())) == 1 for key in keys):
             yield Mistake(name, f"{variables[name]} must not be one repeated character.", _NEW_KEY)
 
@@ -271,7 +273,7 @@ def _matches(pattern: str, says: str) -> _Rule:
 
 
 def _at_least(least: float) -> tuple[_Rule, ...]:
-    return (_Rule(lambda value, _: math.isfinite(value) and value >= least, f"must be a number of at least {least}"),)
+    return (_Rule(lambda value, _: least <= value < math.inf, f"must be a number of at least {least}"),)
 
 
 _LIST_CODES = "List the product codes that you sell, separated by commas, or set * to accept every product."

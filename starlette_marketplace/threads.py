@@ -119,7 +119,8 @@ class Threads:
     def _next(self) -> _Job[Any] | None:
         while True:
             with suppress(Empty):
-                job = self._queue.get(timeout=self._idle_timeout)
+                # For each job that an event loop was asked to begin, a thread has nothing to do but wait for it.
+                job = self._queue.get(timeout=self._PATIENCE if self._handed else self._idle_timeout)
                 if job is None:
                     with self._lock:
                         self._running -= 1
@@ -129,6 +130,7 @@ class Threads:
                 if self._begun < self._running:
                     self._running -= 1
                     return None
+            self._begin_overdue()
 
     def _hand_out(self) -> None:
         """Let the event loop of the job that has waited longest put it into the queue."""

@@ -29,6 +29,7 @@ OWN: list[dict[str, str]] = [
     {"Sec-Fetch-Site": "same-origin", "Origin": "null"},
     {"Origin": "https://app.example"},
     {"Origin": "https://APP.example"},
+    {"Origin": "https://app.example", "Host": "app.example:443"},
     {},
 ]
 FOREIGN: list[dict[str, str]] = [
@@ -43,6 +44,8 @@ FOREIGN: list[dict[str, str]] = [
     {"Origin": "http://[evil"},
     {"Origin": "app.example"},
     {"Origin": "null"},
+    {"Origin": "null", "Host": ""},
+    {"Origin": "http://app.example", "Host": "app.example:443"},
 ]
 
 

@@ -252,6 +252,25 @@ def test_all_mistakes_are_reported_at_once() -> None:
     ]
 
 
+def test_a_secret_key_may_have_commas_in_it() -> None:
+    key = "k,9fJ2!vQx7Lm4Zt0Rb8Wc3Yd6Hg1Ns5Pe"
+    environ = {"MARKETPLACE_SECRET_KEY": key, "MARKETPLACE_PRODUCT_CODES": "acme"}
+
+    assert MarketplaceSettings.from_env(environ).secret_key == key
+
+
+def test_a_setting_has_one_mistake_at_a_time() -> None:
+    with pytest.raises(SettingsError) as caught:
+        MarketplaceSettings.from_env({"MARKETPLACE_SECRET_KEY": "a", "MARKETPLACE_PRODUCT_CODES": "acme"})
+
+    assert [mistake.setting for mistake in caught.value.mistakes] == ["secret_key"]
+
+
+def test_a_number_of_any_size_is_checked() -> None:
+    with pytest.raises(SettingsError, match="cache_ttl must be a number of at least 0"):
+        make(cache_ttl=-(10**400))
+
+
 def test_all_mistakes_of_the_environment_are_reported_at_once() -> None:
     environ = {"MARKETPLACE_SECRET_KEY": "k" * 32, "MARKETPLACE_DEADLINE": "soon", "MARKETPLACE_REGION_NAME": "a b"}
     with pytest.raises(SettingsError) as caught:
@@ -380,8 +399,8 @@ def test_every_setting_can_come_from_the_environment() -> None:
 @pytest.mark.parametrize(
     ("name", "text", "kind"),
     [
-        ("max_attempts", "three", "a number"),
-        ("max_attempts", "2.5", "a number"),
+        ("max_attempts", "three", "a whole number"),
+        ("max_attempts", "2.5", "a whole number"),
         ("deadline", "12s", "a number"),
         ("https_only", "maybe", "true or false"),
     ],

@@ -140,6 +140,18 @@ def test_a_job_whose_event_loop_stands_still_is_begun_when_another_comes_and_onl
     threads.close()
 
 
+def test_a_job_whose_event_loop_stands_still_is_begun_by_itself_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Threads, "_PATIENCE", 0.05)
+    gate, loop = Gate(), Loop()
+    threads = Threads(1)
+    threads.submit(gate)
+    waiting = threads.submit(str, 1, call_soon=loop.call_soon)
+    gate.may_end.set()
+
+    assert waiting.result(60) == "1"
+    threads.close()
+
+
 def test_a_thread_stays_for_a_job_that_its_event_loop_takes_long_to_begin() -> None:
     gate, loop = Gate(), Loop()
     threads = Threads(1, idle_timeout=0.01)

@@ -1,4 +1,4 @@
-"""Verdict the settings that the app really has."""
+"""Finds the settings that the app really has."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from .fetch import Answer, fetch, without_secrets
 from .findings import Status, Verdict, ok, problem, warning
 
 TOKEN_FIELD = "x-amzn-marketplace-token"  # noqa: S105 - the name of the field, not a token.
-_TITLE = "<title>Set up your account from AWS Marketplace</title>"
+_TITLE = "<title>Set up your account from AWS Marketplace"
 
 
 def check_url(case: Case) -> Iterator[Verdict]:

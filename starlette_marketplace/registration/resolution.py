@@ -20,7 +20,7 @@ import anyio.lowlevel
 from cachetools import TLRUCache
 
 from ..clocks import monotonic
-from ..errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError
+from ..errors import DeadlineExceededError, MarketplaceError, OverloadedError, TokenError, UnavailableError, copy_of
 from ..keys import Keys
 from ..telemetry import Telemetry
 from ..threads import CallSoon, Threads, call_after_fork
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from ..settings import MarketplaceSettings
     from .resolver import Resolver
 
-E = TypeVar("E", bound=MarketplaceError)
 R = TypeVar("R")
 
 
@@ -123,7 +122,7 @@ class Resolutions:
             outcome = found
         if isinstance(outcome, MarketplaceError):
             # A copy for each caller: one exception raised by many would gather all their tracebacks.
-            raise _copy(outcome) from outcome.__cause__
+            raise copy_of(outcome) from outcome.__cause__
         return outcome
 
     def close(self) -> None:
@@ -227,7 +226,7 @@ class Resolutions:
             error = future.exception()
             if isinstance(error, TokenError):
                 # Without its traceback, which would keep the token and the request alive.
-                self._outcomes[key] = _copy(error)
+                self._outcomes[key] = copy_of(error)
             elif error is None:
                 self._outcomes[key] = future.result()
 
@@ -246,10 +245,3 @@ def _call_soon() -> CallSoon:
     loop: Any = anyio.lowlevel.current_token().native_token
     call_soon: CallSoon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
     return call_soon
-
-
-def _copy(error: E) -> E:
-    # Not by copy.copy, which calls the constructor: a host's own error may have another one.
-    new = type(error).__new__(type(error), *error.args)
-    new.__dict__.update(error.__dict__)
-    return new

@@ -76,7 +76,7 @@ def test_all_mistakes_in_the_settings_are_found_at_once(
     run = doctor()
 
     assert [finding["message"] for finding in run.findings["settings"]] == [
-        "MARKETPLACE_MAX_ATTEMPTS must be a number.",
+        "MARKETPLACE_MAX_ATTEMPTS must be a whole number.",
         "MARKETPLACE_SECRET_KEY is missing.",
         "MARKETPLACE_ROLE_ARN must look like arn:aws:iam::123456789012:role/name.",
     ]

@@ -7,7 +7,9 @@ import pytest
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from starlette_marketplace import MarketplaceSettings, errors
+from starlette_marketplace.doctor import landing
 from starlette_marketplace.hooks import RegistrationFailed
+from starlette_marketplace.registration.responses import Seller, landing_page
 from tests.doctor.world import (
     HOST,
     LANDING_CHECKS,
@@ -488,3 +490,8 @@ def _answer_in_thread(listener: socket.socket) -> Callable[[], None]:
     thread = threading.Thread(target=answer)
     thread.start()
     return thread.join
+
+
+def test_the_page_of_the_package_is_known_by_its_title_with_a_product_name_too() -> None:
+    page = bytes(landing_page(Seller(product_name="Acme", logo_url=None, support_url=None)).body).decode()
+    assert landing._TITLE in page
