@@ -1,10 +1,12 @@
 """Who leaves in the middle: a buyer, a hook, the server. Nothing leaks, nobody waits for ever, no answer is lost."""
 
+import gc
 import os
 import signal
 import socket
 import subprocess
 import sys
+import weakref
 from contextlib import AbstractContextManager
 from pathlib import Path
 from queue import SimpleQueue
@@ -15,6 +17,7 @@ import anyio
 import anyio.to_thread
 import httpx2
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.middleware.base import BaseHTTPMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -22,7 +25,7 @@ from starlette_marketplace import MarketplaceSettings
 from starlette_marketplace.hooks import LandingVisited, RegistrationFailed, RegistrationRequested, RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
 from tests.support.fakes import FakeResolver
-from tests.support.hosts import HOSTS, LANDING, Host, browser, form
+from tests.support.hosts import HOSTS, LANDING, Host, browser, form, starlette_middleware
 from tests.support.memory import living
 from tests.support.network import Fault, network
 from tests.support.servers import serve, serve_by_hypercorn
@@ -218,3 +221,27 @@ def test_a_server_that_is_told_to_stop_answers_those_who_wait_and_ends(
     assert "Finished server process" in log
     assert "Traceback" not in log
     assert "Application shutdown complete" in log
+
+
+async def test_what_a_hook_has_raised_is_let_go_at_once(settings: MarketplaceSettings) -> None:
+    """Its traceback leads to the token: what a rate limit refuses must not pile up until a garbage collection."""
+
+    class Refused(HTTPException):
+        pass
+
+    raised: list[weakref.ref[Refused]] = []
+
+    async def refuse(_: RegistrationRequested) -> None:
+        error = Refused(429)
+        raised.append(weakref.ref(error))
+        raise error
+
+    async with browser(starlette_middleware(settings=settings, resolver=FakeResolver(), on_request=refuse)) as buyer:
+        gc.collect()
+        gc.disable()
+        try:
+            assert (await buyer.post(LANDING, data=form("good"))).status_code == 429
+            await anyio.wait_all_tasks_blocked()
+            assert raised[0]() is None
+        finally:
+            gc.enable()
