@@ -223,6 +223,7 @@ def test_a_server_that_is_told_to_stop_answers_those_who_wait_and_ends(
     assert "Application shutdown complete" in log
 
 
+@pytest.mark.anyio
 async def test_what_a_hook_has_raised_is_let_go_at_once(settings: MarketplaceSettings) -> None:
     """Its traceback leads to the token: what a rate limit refuses must not pile up until a garbage collection."""
 
