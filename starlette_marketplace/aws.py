@@ -211,7 +211,7 @@ class Client:
 
 
 def _copy(error: errors.MarketplaceError) -> errors.MarketplaceError:
-    """A copy for each who raises it: one exception that many raise would gather their tracebacks."""
-    copy = type(error)(*error.args)
+    """A copy with the cause, and without the traceback."""
+    copy = errors.copy_of(error)
     copy.__cause__ = error.__cause__
     return copy

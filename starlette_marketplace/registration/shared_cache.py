@@ -53,7 +53,7 @@ class SharedCache(Protocol):
     def lock(self, key: str) -> AbstractContextManager[object]:
         """A lock on `key` across all workers, which sees to its own release should its holder die.
 
-        Where it cannot be had in good time it lets its caller go on without: that costs a second call to AWS.
+        If it is not free in good time, it lets its caller go on without it, which costs a second call to AWS.
         """
         ...
 
