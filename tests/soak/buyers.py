@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+import re
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -112,12 +114,15 @@ class Visit:
 
     async def register(self) -> httpx2.Response | None:
         """Try until the answer is one that stays."""
-        answer, is_settled = None, False
+        answer, is_settled, tries = None, False, []
         for attempt in range(TRIES if self.is_kept else 3):
             if attempt:
                 self.tally.counts["tries again"] += 1
-                await asyncio.sleep(self.rng.uniform(0.2, 0.4) * attempt)
+                # Calls that hang can hold all threads for ten seconds: pauses that grow outlast that.
+                await asyncio.sleep(self.rng.uniform(0.1, 0.2) * 2 ** min(attempt, 5))
+            began, calls = time.monotonic(), self.ticket.calls
             answer = await self.post()
+            tries.append(f"{_told(answer)} in {time.monotonic() - began:.1f} s, {self.ticket.calls - calls} calls")
             if answer is not None:
                 is_settled = answer.status_code != 503 or (not self.is_kept and _code(answer) in (self.end, None))
             if is_settled:
@@ -126,7 +131,7 @@ class Visit:
         if self.ticket.is_confirmed and self.leads_on:
             self.expect(succeeded, "a registration that AWS confirmed was lost", _told(answer))
         elif self.is_kept:
-            self.expect(is_settled, "trying again led nowhere", _told(answer))
+            self.expect(is_settled, "trying again led nowhere", "; ".join(tries))
         self.expect(self.ticket.is_confirmed or not succeeded, "led on without a word from AWS")
         self.tally.counts["led on to the signup"] += succeeded
         return answer
@@ -273,7 +278,10 @@ def _code(answer: httpx2.Response) -> str | None:
 
 
 def _told(answer: httpx2.Response | None) -> str:
-    return "no answer" if answer is None else f"{answer.status_code} {_code(answer) or ''}"
+    if answer is None:
+        return "no answer"
+    title = re.search(r"<title>(.*?)</title>", answer.text)
+    return f"{answer.status_code} {_code(answer) or (title and title[1]) or ''}"
 
 
 async def _in_pieces(body: bytes, size: int = 50) -> AsyncIterator[bytes]:
