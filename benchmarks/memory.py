@@ -8,6 +8,7 @@ import tracemalloc
 
 from benchmarks.in_process import SETTINGS
 from starlette_marketplace import MarketplaceCustomer
+from starlette_marketplace.flights import Pool
 from starlette_marketplace.registration.resolution import Resolutions
 
 
@@ -25,7 +26,7 @@ class Anybody:
 
 
 async def main(count: int) -> None:
-    resolutions = Resolutions(SETTINGS, Anybody())
+    resolutions = Resolutions(SETTINGS, Anybody(), pool=Pool(SETTINGS))
     rest = "mZk3+9vQ/x7LpW2sT8bN" * 9
     for number in range(50):
         await resolutions.resolve(f"{number:08d}{rest}")
@@ -36,7 +37,7 @@ async def main(count: int) -> None:
     gc.collect()
     kept, _ = tracemalloc.get_traced_memory()
     print(json.dumps(kept / count))
-    resolutions.close()
+    resolutions.pool.close()
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import anyio
 from starlette.routing import Match, Route, Router
 
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
+from .flights import Pool
 from .hooks import HookOptions, Hooks, is_async
 from .registration.endpoint import RegistrationEndpoint
 from .registration.resolution import Resolutions
@@ -72,13 +73,12 @@ class Marketplace:
         self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
         self._connects: list[Callable[[], None]] = []
-        self._resolutions = Resolutions(
-            self.settings, self._make_resolver(resolver, shared_cache), telemetry=self._telemetry
-        )
+        self._pool = Pool(self.settings)
+        resolver = self._make_resolver(resolver, shared_cache)
         self._session = RegistrationSession(self.settings)
         self.endpoint: RegistrationEndpoint = RegistrationEndpoint(
             settings=self.settings,
-            resolutions=self._resolutions,
+            resolutions=Resolutions(self.settings, resolver, pool=self._pool, telemetry=self._telemetry),
             session=self._session,
             telemetry=self._telemetry,
             hooks=Hooks(**hooks),
@@ -119,7 +119,7 @@ class Marketplace:
         for connect in self._connects:
             deadline = anyio.current_time() + self.settings.deadline
             try:
-                await self._resolutions.run(connect, deadline=deadline)
+                await self._pool.run(connect, deadline=deadline)
             except (SettingsError, RegionError):
                 raise
             except MarketplaceError as error:
@@ -138,10 +138,10 @@ class Marketplace:
 
     def shutdown(self) -> None:
         """Let no registration wait any longer; calls to AWS that are under way end by themselves."""
-        self._resolutions.close()
+        self._pool.close()
 
     def _make_resolver(self, resolver: Resolver | None, shared_cache: SharedCache | None) -> Resolver:
-        """What `Resolutions` asks: the shared cache, if there is one, and then AWS."""
+        """What is asked for the customer of a token: the shared cache, if there is one, and then AWS."""
         if resolver is None:
             resolver = AwsResolver(self.settings)
         if isinstance(resolver, AwsResolver):

@@ -7,7 +7,7 @@ import hmac
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from ..errors import TokenError
+from ..errors import MarketplaceError, TokenError
 
 if TYPE_CHECKING:
     from ..customer import MarketplaceCustomer
@@ -41,6 +41,11 @@ def key_of(token: HiddenToken, keys: Keys) -> str:
     return hmac.digest(keys.newest(), token.value.encode(), hashlib.sha256).hex()
 
 
-def lifetime(outcome: MarketplaceCustomer | TokenError, settings: MarketplaceSettings) -> float:
-    """Seconds that `outcome` is kept: a customer for `cache_ttl`, a verdict on the token for a minute at most."""
-    return min(settings.cache_ttl, _VERDICT_TTL) if isinstance(outcome, TokenError) else settings.cache_ttl
+def lifetime(outcome: MarketplaceCustomer | MarketplaceError, settings: MarketplaceSettings) -> float:
+    """Seconds that `outcome` is kept: a customer for `cache_ttl`, a verdict on the token for a minute at most.
+
+    Other errors are not kept: they are our own, and trying again may help.
+    """
+    if isinstance(outcome, MarketplaceError):
+        return min(settings.cache_ttl, _VERDICT_TTL) if isinstance(outcome, TokenError) else 0.0
+    return settings.cache_ttl

@@ -18,6 +18,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from starlette_marketplace import Marketplace, MarketplaceError, MarketplaceMiddleware, RequestError, TokenError
+from starlette_marketplace.flights import Pool
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.registration.resolution import Resolutions
 from starlette_marketplace.registration.resolver import AwsResolver
@@ -244,7 +245,7 @@ def nobody_is_left(scene: Scene) -> str:
 
     async def come(network: Network) -> None:
         settings = replace(scene.settings, endpoint_url=network.url, read_timeout=60, deadline=60, max_concurrency=1)
-        resolutions = Resolutions(settings, AwsResolver(settings), timer=timer)
+        resolutions = Resolutions(settings, AwsResolver(settings), pool=Pool(settings), timer=timer)
 
         async def resolve(token: str) -> None:
             try:
@@ -259,7 +260,7 @@ def nobody_is_left(scene: Scene) -> str:
             await anyio.to_thread.run_sync(network.held.acquire)
             timer.now += 61
             network.mend()
-        resolutions.close()
+        resolutions.pool.close()
 
     with silence(scene) as network:
         anyio.run(come, network)

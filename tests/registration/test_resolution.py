@@ -23,6 +23,7 @@ from starlette_marketplace import (
     OverloadedError,
     UnavailableError,
 )
+from starlette_marketplace.flights import Pool
 from starlette_marketplace.registration.resolution import Resolutions
 from starlette_marketplace.threads import CallSoon, Threads
 from tests.support.fakes import CUSTOMER, FakeResolver, FakeTimer
@@ -44,12 +45,12 @@ def make() -> Iterator[Make]:
     ) -> Resolutions:
         values = {"secret_key": "k" * 32, "product_codes": "*"} | settings
         given = MarketplaceSettings(**values)  # type: ignore[arg-type]  # a mixture of types
-        made.append(Resolutions(given, resolver, timer=timer or FakeTimer()))
+        made.append(Resolutions(given, resolver, pool=Pool(given), timer=timer or FakeTimer()))
         return made[-1]
 
     yield resolutions
     for each in made:
-        each.close()
+        each.pool.close()
 
 
 async def call_made(resolver: FakeResolver) -> None:
@@ -234,7 +235,7 @@ async def test_the_cache_is_bounded(make: Make) -> None:
     for number in range(20):
         await outcome(resolutions, f"good-{number}")
     assert resolver.calls.total() > calls
-    assert len(resolutions._outcomes) <= 5
+    assert len(resolutions._flights._outcomes) <= 5
 
 
 async def test_a_kept_verdict_keeps_neither_traceback_nor_cause_alive(make: Make) -> None:
@@ -264,7 +265,7 @@ async def test_a_kept_verdict_keeps_neither_traceback_nor_cause_alive(make: Make
     assert resolver.calls == 1
     assert lengths[1] == lengths[2], "tracebacks do not gather"
     # The thread has let go of the job before once it has begun the next.
-    await resolutions.run(lambda: None, deadline=math.inf)
+    await resolutions.pool.run(lambda: None, deadline=math.inf)
     gc.collect()
     assert not causes
 
@@ -315,8 +316,8 @@ async def test_closing_refuses_what_waits_and_a_later_start_works(make: Make) ->
             await call_made(resolver)
             tasks.start_soon(resolve, "b")
             await anyio.wait_all_tasks_blocked()
-            resolutions.close()
-            resolutions.close()
+            resolutions.pool.close()
+            resolutions.pool.close()
     assert results["a"] == CUSTOMER, "a call under way ends by itself"
     assert str(results["b"]) == "The server is shutting down."
     assert type(results["b"]) is UnavailableError
@@ -342,7 +343,7 @@ async def test_run_raises_what_the_function_raises(make: Make) -> None:
         raise ZeroDivisionError(threading.current_thread().name)
 
     with pytest.raises(ZeroDivisionError, match="starlette-marketplace"):
-        await make(FakeResolver()).run(fails, deadline=math.inf)
+        await make(FakeResolver()).pool.run(fails, deadline=math.inf)
 
 
 async def test_a_token_that_waits_is_begun_by_its_event_loop(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -373,7 +374,7 @@ async def test_what_has_ended_before_its_caller_waits_is_not_waited_for(
 
     monkeypatch.setattr(Threads, "submit", submit_and_end)
     with anyio.fail_after(60):
-        await resolutions.run(lambda: None, deadline=math.inf)
+        await resolutions.pool.run(lambda: None, deadline=math.inf)
 
 
 async def test_waiting_for_what_runs_ends_at_the_deadline_and_it_goes_on(make: Make) -> None:
@@ -384,7 +385,7 @@ async def test_waiting_for_what_runs_ends_at_the_deadline_and_it_goes_on(make: M
         ended.set()
 
     with pytest.raises(DeadlineExceededError):
-        await resolutions.run(hang, deadline=anyio.current_time())
+        await resolutions.pool.run(hang, deadline=anyio.current_time())
     may_end.set()
     assert await anyio.to_thread.run_sync(ended.wait, 60)
 
@@ -396,7 +397,7 @@ async def test_closing_ends_the_wait_for_what_has_not_begun_to_run(make: Make) -
 
     async def run() -> None:
         with pytest.raises(UnavailableError) as caught:
-            await resolutions.run(lambda: None, deadline=math.inf)
+            await resolutions.pool.run(lambda: None, deadline=math.inf)
         errors.append(str(caught.value))
 
     async with anyio.create_task_group() as tasks:
@@ -405,7 +406,7 @@ async def test_closing_ends_the_wait_for_what_has_not_begun_to_run(make: Make) -
             await call_made(resolver)
             tasks.start_soon(run)
             await anyio.wait_all_tasks_blocked()
-            resolutions.close()
+            resolutions.pool.close()
     assert errors == ["The server is shutting down."]
 
 

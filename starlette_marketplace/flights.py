@@ -1,0 +1,281 @@
+"""`Flights`: one call in our threads for each key, however many ask, whose outcome is kept for a while.
+
+A call belongs to no request. Callers wait for it, each with its own deadline and in its own event loop. When they
+leave, it still finishes and is kept.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import anyio
+import anyio.lowlevel
+from cachetools import TLRUCache
+
+from .clocks import monotonic
+from .errors import DeadlineExceededError, MarketplaceError, OverloadedError, UnavailableError, copy_of
+from .telemetry import Telemetry
+from .threads import CallSoon, Threads, call_after_fork
+
+if TYPE_CHECKING:
+    from .settings import MarketplaceSettings
+
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiting:
+    """A caller, in an event loop of its own.
+
+    Attributes:
+        call_soon: That of its loop.
+        ended: What the caller waits for.
+    """
+
+    call_soon: CallSoon
+    ended: anyio.Event
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class _Flight(Generic[R]):
+    """A call in our threads, and those who wait for it."""
+
+    wanted_until: float = math.inf
+    waiting: list[_Waiting] = field(default_factory=list)
+    future: Future[R] = field(init=False)
+
+
+class Pool:
+    """Our threads, shared by all kinds of calls, with one limit for all.
+
+    Args:
+        settings: How many threads, how many calls that wait, and how long a caller waits at most.
+    """
+
+    def __init__(self, settings: MarketplaceSettings) -> None:
+        self._deadline = settings.deadline
+        self._threads = settings.max_concurrency
+        self._limit = settings.max_concurrency + settings.max_waiting
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        # Guards all below and what each kind of call keeps; reentrant, as a future that has ended calls back at once.
+        self._lock = threading.RLock()
+        self._executor: Threads | None = None
+        self._under_way = 0
+
+    @property
+    def lock(self) -> AbstractContextManager[object]:
+        """Guards the pool, and what each kind of call keeps."""
+        return self._lock
+
+    def deadline(self) -> float:
+        """When a caller that comes now is to give up, by `anyio.current_time()`."""
+        return anyio.current_time() + self._deadline
+
+    def begin(self, flight: _Flight[R], function: Callable[[], R]) -> None:
+        """Have `flight` call `function` in a thread, with the lock held.
+
+        Raises:
+            OverloadedError: Too many calls are under way or wait already, or no thread can be started.
+        """
+        if self._under_way >= self._limit:
+            raise OverloadedError(
+                f"{self._limit} calls to AWS are under way or wait for a thread already.",
+                "If AWS is not slow, raise max_concurrency; against a flood, let on_request limit the rate.",
+            )
+        self._start(flight, function)
+        self._under_way += 1
+
+    def end(self) -> None:
+        """One call less is under way, with the lock held."""
+        self._under_way -= 1
+
+    async def land(self, flight: _Flight[R], deadline: float) -> R | MarketplaceError:
+        """What `flight` ends with; waits until `deadline`, by `anyio.current_time()`."""
+        with anyio.CancelScope(deadline=deadline) as scope:
+            await self._ended(flight)
+        if scope.cancelled_caught:
+            return DeadlineExceededError(
+                f"AWS gave no answer within {self._deadline} s. The call goes on, and the next try finds its outcome."
+            )
+        future = flight.future
+        if future.cancelled():
+            return UnavailableError("The server is shutting down.")
+        error = future.exception()
+        return error if isinstance(error, MarketplaceError) else future.result()
+
+    def wake(self, flight: _Flight[Any], _: Future[Any]) -> None:
+        """Tell those who wait for `flight` that it has ended."""
+        with self._lock:
+            waiting = list(flight.waiting)
+        # Without the lock: waking gives up the GIL, and a loop would wait for both.
+        for caller in waiting:
+            with suppress(RuntimeError):  # The loop has gone, and the caller with it.
+                caller.call_soon(caller.ended.set)
+
+    async def run(self, function: Callable[[], None], *, deadline: float) -> None:
+        """Run `function` in the threads that calls run in, whatever their limit.
+
+        Args:
+            function: What to run. It goes on when nobody waits for it any longer.
+            deadline: When to stop waiting, by `anyio.current_time()`.
+
+        Raises:
+            DeadlineExceededError: It has not ended by then.
+            OverloadedError: No thread can be started.
+            UnavailableError: The server is shutting down.
+        """
+        flight: _Flight[None] = _Flight()
+        with self._lock:
+            self._start(flight, function)
+            flight.future.add_done_callback(functools.partial(self.wake, flight))
+        outcome = await self.land(flight, deadline)
+        if outcome is not None:
+            raise outcome
+
+    def close(self) -> None:
+        """Refuse what has not begun. A later call starts anew, so that an app can be started again."""
+        with self._lock:
+            executor, self._executor = self._executor, None
+        if executor is not None:
+            executor.close()
+
+    def _start(self, flight: _Flight[R], function: Callable[[], R]) -> None:
+        if self._executor is None:
+            self._executor = Threads(self._threads)
+        flight.future = self._executor.submit(function, call_soon=_call_soon())
+
+    async def _ended(self, flight: _Flight[Any]) -> None:
+        """Wait until `flight` has ended, on asyncio or trio."""
+        caller = _Waiting(_call_soon(), anyio.Event())
+        with self._lock:
+            if flight.future.done():
+                return
+            flight.waiting.append(caller)
+        try:
+            await caller.ended.wait()
+        finally:
+            with self._lock:
+                flight.waiting.remove(caller)
+
+
+class Flights(Generic[R]):
+    """One kind of call: one for each key at a time, and their outcomes.
+
+    Args:
+        pool: The threads, and the limit.
+        size: Outcomes that are kept at most.
+        lifetime: Seconds that an outcome is kept; 0 does not keep it.
+        telemetry: Takes note of what happens.
+        timer: Seconds from any beginning, never running backwards.
+    """
+
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        size: int,
+        lifetime: Callable[[R | MarketplaceError], float],
+        telemetry: Telemetry | None = None,
+        timer: Callable[[], float] = monotonic,
+    ) -> None:
+        self._pool = pool
+        self._size = size
+        self._lifetime = lifetime
+        self._telemetry = Telemetry() if telemetry is None else telemetry
+        self._timer = timer
+        self._begin()
+        call_after_fork(self._begin)
+
+    def _begin(self) -> None:
+        self._flights: dict[str, _Flight[R]] = {}
+        self._outcomes: TLRUCache[str, R | MarketplaceError] = TLRUCache(
+            self._size, ttu=lambda key, outcome, now: now + self._lifetime(outcome), timer=self._timer
+        )
+
+    async def get(self, key: str, call: Callable[[], R], *, deadline: float | None = None, is_anew: bool = False) -> R:
+        """The outcome for `key`: one that is kept, that of a call under way, or that of `call`.
+
+        Args:
+            key: What is asked.
+            call: Asks. It is kept for as long as the call lasts, so it must show no secret.
+            deadline: When to give up, by `anyio.current_time()`; None after the seconds of the setting.
+            is_anew: Whether to pass over what is kept.
+
+        Raises:
+            MarketplaceError: What `call` raised.
+            DeadlineExceededError: There is no outcome by then.
+            OverloadedError: Too many wait already.
+            UnavailableError: The server is shutting down.
+        """
+        if deadline is None:
+            deadline = self._pool.deadline()
+        with self._pool.lock:
+            outcome = None if is_anew else self._outcomes.get(key)
+            flight = self._join(key, call, deadline) if outcome is None else None
+        if flight is not None:
+            outcome = await self._pool.land(flight, deadline)
+        else:
+            self._telemetry.looked_up("cached")
+        if isinstance(outcome, MarketplaceError):
+            # A copy for each caller: one exception raised by many would gather all their tracebacks.
+            raise copy_of(outcome) from outcome.__cause__
+        return outcome  # type: ignore[return-value]  # no call gives None
+
+    def _join(self, key: str, call: Callable[[], R], deadline: float) -> _Flight[R]:
+        wanted_until = self._timer() + deadline - anyio.current_time()
+        flight = self._flights.get(key)
+        if flight is not None:
+            flight.wanted_until = max(flight.wanted_until, wanted_until)
+            self._telemetry.looked_up("joined")
+            return flight
+        flight = _Flight(wanted_until)
+        try:
+            self._pool.begin(flight, self._telemetry.carried(functools.partial(self._call, flight, call)))
+        except OverloadedError:
+            self._telemetry.looked_up("refused")
+            raise
+        self._telemetry.looked_up("asked")
+        self._telemetry.queued()
+        self._flights[key] = flight
+        # Before its callers wake, so that one who asks again at once does not join what has ended.
+        flight.future.add_done_callback(functools.partial(self._landed, key))
+        flight.future.add_done_callback(functools.partial(self._pool.wake, flight))
+        return flight
+
+    def _call(self, flight: _Flight[R], call: Callable[[], R]) -> R:
+        with self._telemetry.resolution():
+            if self._timer() > flight.wanted_until:
+                raise OverloadedError("Everyone who waited for this call has left before it began.")
+            return call()
+
+    def _landed(self, key: str, future: Future[R]) -> None:
+        with self._pool.lock:
+            self._pool.end()
+            del self._flights[key]
+            if future.cancelled():
+                self._telemetry.cancelled()
+                return
+            error = future.exception()
+            if isinstance(error, MarketplaceError):
+                if self._lifetime(error):
+                    # Without its traceback, which would keep the token and the request alive.
+                    self._outcomes[key] = copy_of(error)
+            elif error is None:
+                self._outcomes[key] = future.result()
+
+
+def _call_soon() -> CallSoon:
+    """That of this event loop, on asyncio or trio. Neither waits for it, as anyio.from_thread.run_sync would."""
+    loop: Any = anyio.lowlevel.current_token().native_token
+    call_soon: CallSoon = loop.run_sync_soon if hasattr(loop, "run_sync_soon") else loop.call_soon_threadsafe
+    return call_soon
