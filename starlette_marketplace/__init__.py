@@ -5,6 +5,8 @@ from .customer import MarketplaceCustomer, Registration
 from .dependencies import (
     complete_registration,
     discard_registration,
+    get_agreement,
+    get_entitlements,
     get_registration,
     get_registration_by_id,
     get_registrations,
@@ -12,6 +14,7 @@ from .dependencies import (
 )
 from .errors import (
     AccessDeniedError,
+    AgreementNotFoundError,
     AwsUnavailableError,
     ConfigurationError,
     CredentialsError,
@@ -38,14 +41,20 @@ from .marketplace import Marketplace
 from .middleware import MarketplaceMiddleware
 from .registration.resolver import Resolver
 from .settings import MarketplaceSettings
+from .subscriptions.agreements import Agreement
+from .subscriptions.entitlements import Entitlement
+from .subscriptions.reader import SubscriptionReader
 
 __all__ = [
     "AccessDeniedError",
+    "Agreement",
+    "AgreementNotFoundError",
     "AwsUnavailableError",
     "ConfigurationError",
     "CredentialsError",
     "DeadlineExceededError",
     "DisabledApiError",
+    "Entitlement",
     "ExpiredTokenError",
     "IncompleteAnswerError",
     "InvalidTokenError",
@@ -64,6 +73,7 @@ __all__ = [
     "RequestTooLargeError",
     "Resolver",
     "SettingsError",
+    "SubscriptionReader",
     "ThrottledError",
     "TokenError",
     "UnavailableError",
@@ -71,6 +81,8 @@ __all__ = [
     "__version__",
     "complete_registration",
     "discard_registration",
+    "get_agreement",
+    "get_entitlements",
     "get_registration",
     "get_registration_by_id",
     "get_registrations",

@@ -1,10 +1,11 @@
-"""Calling AWS: the client of the metering service, with credentials that are looked up and refreshed beside the calls.
+"""Calling AWS: clients of its services, with credentials that are looked up and refreshed beside the calls.
 
 boto3 is imported at first use, which is when the server starts or the first buyer comes.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import threading
 from collections.abc import Callable, Mapping
@@ -12,7 +13,8 @@ from concurrent.futures import Future, wait
 from typing import TYPE_CHECKING, Any
 
 from . import errors
-from .aws_errors import call_error_of, setup_error_of
+from .aws_errors import call_error_of, foreign_answer, setup_error_of
+from .aws_services import METERING, region_of
 from .aws_session import (
     check_endpoint,
     freeze,
@@ -22,6 +24,7 @@ from .aws_session import (
     names_endpoint,
     session_with,
     warn,
+    warn_of_stand_in,
 )
 from .clocks import monotonic
 from .keys import identity_source, is_aws
@@ -30,11 +33,12 @@ from .threads import Threads, call_after_fork
 if TYPE_CHECKING:
     from botocore.credentials import Credentials
 
+    from .aws_services import Service
     from .settings import MarketplaceSettings
 
 
 class Connection:
-    """The client of the metering service and the credentials that it signs with, looked up and refreshed.
+    """The clients of AWS Marketplace and the credentials that they sign with, looked up and refreshed.
 
     A look-up runs in a thread of its own, one at a time: it may take long or hang, and it logs, which must not happen
     below a frame that holds a token.
@@ -141,33 +145,43 @@ class Connection:
         source = look_up_credentials(session, caller)
         held = hold(freeze(source))
         session_of_client = session_with(settings, lambda: held)
-        metering = boto3.Session(botocore_session=session_of_client).client(
-            "meteringmarketplace", region_name=region, endpoint_url=settings.endpoint_url
-        )
-        is_botocores_own = settings.endpoint_url is None and not names_endpoint(session)
-        if not is_botocores_own or identity_source(settings) != "aws":
-            check_endpoint(metering.meta.endpoint_url, settings)
-        warn(metering, session, region, is_asking_aws=is_botocores_own or is_aws(metering.meta.endpoint_url))
-        return Client(metering, source, held)
+        clients: Any = boto3.Session(botocore_session=session_of_client)
+
+        def make(service: Service) -> Any:
+            endpoint_url = service.endpoint(settings)
+            is_botocores_own = endpoint_url is None and not names_endpoint(session, service)
+            home = region_of(service, session, region, settings, is_own=is_botocores_own)
+            made = clients.client(service.name, region_name=home, endpoint_url=endpoint_url)
+            url = made.meta.endpoint_url
+            if service is not METERING:
+                if identity_source(settings) == "aws":
+                    warn_of_stand_in(url)
+                return made
+            if not is_botocores_own or identity_source(settings) != "aws":
+                check_endpoint(url, settings)
+            warn(made, session, region, is_asking_aws=is_botocores_own or is_aws(url))
+            return made
+
+        return Client(make, source, held)
 
 
 class Client:
-    """A client of the metering service, which looks up no credentials by itself.
+    """Clients of the services, which look up no credentials by themselves.
 
     Args:
-        metering: boto3's client.
+        make: Makes boto3's client of a service.
         source: The credentials, which may know how to refresh themselves.
-        held: What the client signs with.
+        held: What the clients sign with.
     """
 
-    def __init__(self, metering: Any, source: Credentials, held: Any) -> None:
-        self.metering = metering
+    def __init__(self, make: Callable[[Service], Any], source: Credentials, held: Any) -> None:
+        self._make = make
         self._source = source
         self._held = held
         self._call = threading.local()
-        events = metering.meta.events
-        events.register_first("request-created", self._begin_attempt)
-        events.register_first("before-parse", self._note_answer)
+        self._lock = threading.Lock()
+        self._made: dict[Service, Any] = {}
+        self.metering = self._of(METERING)
 
     def is_refresh_due(self) -> bool:
         """Whether the credentials are to be refreshed, though they may be good for some minutes."""
@@ -185,18 +199,43 @@ class Client:
         """
         self._held.frozen = freeze(self._source)
 
-    def ask(self, call: Callable[[Any], Mapping[str, Any]]) -> Mapping[str, Any]:
-        """What `call` gives when it is given boto3's client.
+    def ask(self, call: Callable[[Any], Mapping[str, Any]], service: Service = METERING) -> Mapping[str, Any]:
+        """What `call` gives when it is given boto3's client of `service`, which is made when it is first asked.
 
         Raises:
-            MarketplaceError: The call failed.
+            MarketplaceError: The call failed, or there can be no such client.
         """
-        self._call.is_answered = False
+        client = self.metering if service is METERING else self._of(service)
+        self._call.is_answered, self._call.is_readable = False, True
         try:
-            return call(self.metering)
+            answer = call(client)
         except Exception as exc:  # noqa: BLE001 - whatever patches botocore may raise anything.
             failure = call_error_of(exc, is_answered=self._call.is_answered)
+        else:
+            if self._call.is_readable:
+                return answer
+            failure = foreign_answer(answer)
         # Out here it has no context, which could hold the token.
+        raise failure
+
+    def _of(self, service: Service) -> Any:
+        with self._lock:
+            if service not in self._made:
+                made = self._make_or_say_why_not(service)
+                made.meta.events.register_first("request-created", self._begin_attempt)
+                made.meta.events.register_first("before-parse", self._note_answer)
+                if service is not METERING:
+                    made.meta.events.register("before-parse", self._read_answer)
+                self._made[service] = made
+            return self._made[service]
+
+    def _make_or_say_why_not(self, service: Service) -> Any:
+        try:
+            return self._make(service)
+        except errors.MarketplaceError:
+            raise
+        except Exception as exc:  # noqa: BLE001 - botocore raises what Python does for an endpoint that is none.
+            failure = setup_error_of(exc)
         raise failure
 
     def _needs_refresh(self, seconds: int | None) -> bool:
@@ -208,6 +247,15 @@ class Client:
 
     def _note_answer(self, **_: object) -> None:
         self._call.is_answered = True
+
+    def _read_answer(self, response_dict: Mapping[str, Any], **_: object) -> None:
+        # Of a body that is empty, cut off, or a web page, botocore makes an answer without members, and AWS says the
+        # same with {}: that there are no entitlements.
+        kind = response_dict["headers"].get("content-type", "")
+        try:
+            self._call.is_readable = "cbor" in kind or isinstance(json.loads(response_dict["body"]), dict)
+        except ValueError:
+            self._call.is_readable = response_dict["status_code"] != 200
 
 
 def _copy(error: errors.MarketplaceError) -> errors.MarketplaceError:

@@ -103,6 +103,15 @@ def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceErr
     return _error_of(exc, failed_call)
 
 
+def foreign_answer(answer: Mapping[str, Any]) -> errors.AwsUnavailableError:
+    """What it means that an answer without an error is not one of AWS's."""
+    return errors.AwsUnavailableError(
+        f"The answer from AWS is empty (AWS request id {request_id_in(answer)}): it was cut off, or did not come from "
+        "AWS.",
+        "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way.",
+    )
+
+
 def invalid_region() -> errors.RegionError:
     """What it means that the region of the AWS configuration is malformed."""
     return errors.RegionError("The AWS region is not a valid name.", "Set region_name to a region such as us-east-1.")
@@ -157,7 +166,8 @@ def _known_error(exc: BaseException) -> errors.MarketplaceError | None:
     from botocore import exceptions
 
     if isinstance(exc, exceptions.ClientError):
-        error = _answered_error(exc) if exc.operation_name == "ResolveCustomer" else _credentials_call_error(exc)
+        is_ours = exc.operation_name in _ANSWERS
+        error = _answered_error(exc) if is_ours else _credentials_call_error(exc)
         error.__cause__ = _cleaned(exc)
         return error
     name, names = type(exc).__name__, {kind.__name__ for kind in type(exc).__mro__}
@@ -237,8 +247,7 @@ def _failed_lookup(unknown: BaseException) -> errors.MarketplaceError:
     )
 
 
-def _answered_error(exc: ClientError) -> errors.MarketplaceError:
-    """What an error answer of ResolveCustomer means."""
+def _resolve_error(exc: ClientError) -> errors.MarketplaceError | None:
     status, code, answer = _described(exc)
     # The token is all that a call is made of, so a call that is not valid has a token that is not.
     if code in {"InvalidTokenException", "ValidationException"}:
@@ -250,6 +259,51 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     # The same name is the common AWS error for expired credentials of the caller.
     if code == "ExpiredTokenException" and status == 400 and "security token" not in str(exc).lower():
         return errors.ExpiredTokenError(f"The token has expired ({answer}).", "The buyer needs a fresh link.")
+    return None
+
+
+def _entitlements_error(exc: ClientError) -> errors.MarketplaceError | None:
+    _, code, answer = _described(exc)
+    if code in {"InvalidParameterException", "ValidationException"}:
+        return errors.ConfigurationError(
+            f"AWS does not accept the product code, license or customer identifier ({answer}).",
+            "Check that the customer came from this product, and that the credentials are those of the account that "
+            "published it.",
+        )
+    return None
+
+
+def _agreement_error(exc: ClientError) -> errors.MarketplaceError | None:
+    _, code, answer = _described(exc)
+    # The id is all that a call is made of, so a call that is not valid has an id that is not.
+    if code in {"ResourceNotFoundException", "ValidationException"}:
+        return errors.AgreementNotFoundError(
+            f"AWS does not know the agreement ({answer}).",
+            "Check the agreement id, and that the credentials are those of the account that published the product.",
+        )
+    if code in _ACCESS_CODES:
+        return errors.AccessDeniedError(
+            f"Our credentials may not read the agreement ({answer}).",
+            'Allow the action aws-marketplace:DescribeAgreement on the resource "*"; if it is allowed, a partner has '
+            "resold the product, and only the partner can read the agreement.",
+        )
+    return None
+
+
+# What each operation answers beyond the errors that all of them have.
+_ANSWERS: dict[str, Callable[[ClientError], errors.MarketplaceError | None]] = {
+    "ResolveCustomer": _resolve_error,
+    "GetEntitlements": _entitlements_error,
+    "DescribeAgreement": _agreement_error,
+}
+
+
+def _answered_error(exc: ClientError) -> errors.MarketplaceError:
+    """What an error answer of AWS Marketplace means."""
+    own = _ANSWERS[exc.operation_name](exc)
+    if own is not None:
+        return own
+    status, code, answer = _described(exc)
     if code == "ExpiredTokenException" or code in _CREDENTIALS_CODES:
         return errors.CredentialsError(
             f"AWS rejected our credentials ({answer}).", "Renew them, and check this machine's clock."
@@ -257,11 +311,13 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     if code in _ACCESS_CODES:
         return errors.AccessDeniedError(
             f"Our credentials lack a permission ({answer}).",
-            'Allow the action aws-marketplace:ResolveCustomer on the resource "*"; if a policy does, look for a '
+            f'Allow the action aws-marketplace:{exc.operation_name} on the resource "*"; if a policy does, look for a '
             "permissions boundary or a service control policy that denies it.",
         )
     if code == "DisabledApiException":
-        return errors.DisabledApiError(f"ResolveCustomer is disabled in this region ({answer}).", "Change region_name.")
+        return errors.DisabledApiError(
+            f"{exc.operation_name} is disabled in this region ({answer}).", "Change region_name."
+        )
     if code in _THROTTLING_CODES:
         return errors.ThrottledError(
             f"AWS throttled the call ({answer}).",

@@ -8,17 +8,17 @@ import platform
 import re
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
 
 from . import errors
 from ._version import __version__
 from .aws_errors import invalid_region, lookup_error_of
-from .keys import identity_source, is_aws, source_of
+from .keys import identity_source, is_aws, shown, source_of
 
 if TYPE_CHECKING:
     from botocore.credentials import Credentials, ReadOnlyCredentials
     from botocore.session import Session
 
+    from .aws_services import Service
     from .settings import MarketplaceSettings
 
 R = TypeVar("R")
@@ -162,14 +162,25 @@ def hold(frozen: ReadOnlyCredentials) -> Any:
     return held
 
 
+def warn_of_stand_in(endpoint_url: str) -> None:
+    """Warn of an endpoint that is not AWS's, and that entitlements or agreements are read from."""
+    if not is_aws(endpoint_url):
+        endpoint = shown(endpoint_url)
+        logger.warning(
+            "Entitlements and agreements are read from %s, which is not AWS Marketplace. In production, remove the "
+            "settings and the AWS_ENDPOINT_URL variables that say so",
+            endpoint,
+            extra={"endpoint": endpoint},
+        )
+
+
 def check_endpoint(endpoint_url: str, settings: MarketplaceSettings) -> None:
     """Warn of an endpoint that is not AWS's.
 
     Raises:
         SettingsError: It is not the one that the signing keys depend on.
     """
-    parts = urlsplit(endpoint_url)
-    endpoint = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    endpoint = shown(endpoint_url)
     if source_of(endpoint_url) != identity_source(settings):
         raise errors.SettingsError(
             f"An AWS configuration file decides that {endpoint} is called, and signing keys depend on the endpoint.",
@@ -184,13 +195,13 @@ def check_endpoint(endpoint_url: str, settings: MarketplaceSettings) -> None:
         )
 
 
-def names_endpoint(session: Session) -> bool:
-    """Whether the environment or a configuration file names an endpoint, as botocore reads them."""
+def names_endpoint(session: Session, service: Service) -> bool:
+    """Whether the environment or a configuration file names an endpoint of `service`, as botocore reads them."""
     from botocore.configprovider import ConfiguredEndpointProvider
 
     if session.get_config_variable("ignore_configured_endpoint_urls"):
         return False
-    named = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "meteringmarketplace")
+    named = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), service.name)
     return named.provide() is not None
 
 

@@ -17,7 +17,9 @@ from .marketplace import SCOPE_KEY, Marketplace
 if TYPE_CHECKING:
     from starlette.responses import Response
 
-    from .customer import Registration
+    from .customer import MarketplaceCustomer, Registration
+    from .subscriptions.agreements import Agreement
+    from .subscriptions.entitlements import Entitlement
 
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 # RFC 9110, section 9.2.1: what is asked for with these changes nothing.
@@ -72,6 +74,29 @@ def discard_registration(connection: HTTPConnection, response: Response, registr
         RuntimeError: The middleware is not installed.
     """
     _marketplace(connection).discard_registration(response, registration)
+
+
+async def get_entitlements(
+    connection: HTTPConnection, customer: MarketplaceCustomer, *, refresh: bool = False
+) -> tuple[Entitlement, ...]:
+    """What `customer` has bought by contract; see `Marketplace.get_entitlements`.
+
+    Raises:
+        RuntimeError: The middleware is not installed.
+        MarketplaceError: The one that says why it cannot be told.
+    """
+    return await _marketplace(connection).get_entitlements(customer, refresh=refresh)
+
+
+async def get_agreement(connection: HTTPConnection, agreement_id: str, *, refresh: bool = False) -> Agreement:
+    """The agreement of that id; see `Marketplace.get_agreement`.
+
+    Raises:
+        RuntimeError: The middleware is not installed.
+        ValueError: It is not the id of an agreement.
+        MarketplaceError: The one that says why it cannot be told.
+    """
+    return await _marketplace(connection).get_agreement(agreement_id, refresh=refresh)
 
 
 def refuse_foreign_posts(connection: HTTPConnection) -> None:

@@ -10,6 +10,7 @@
     │   ├── InvalidTokenError         400
     │   └── ExpiredTokenError         400
     ├── ProductMismatchError          403, the token is for a product that is not ours
+    ├── AgreementNotFoundError        404, AWS knows no agreement of that id
     ├── UnavailableError              503, trying again may help
     │   ├── ThrottledError
     │   ├── DeadlineExceededError
@@ -151,6 +152,15 @@ class ProductMismatchError(MarketplaceError):
     message = "The AWS Marketplace subscription that you came with does not belong to this product."
 
 
+class AgreementNotFoundError(MarketplaceError):
+    """AWS knows no agreement of that id (`ResourceNotFoundException`)."""
+
+    code: str = "AGREEMENT_NOT_FOUND"
+    status: int = 404
+    title = "This subscription was not found"
+    message = "AWS Marketplace does not know this subscription."
+
+
 class UnavailableError(MarketplaceError):
     """No answer from AWS right now; the same token may work in a moment."""
 
@@ -187,9 +197,9 @@ class AwsUnavailableError(UnavailableError):
 
 
 class IncompleteAnswerError(UnavailableError):
-    """AWS accepted the token and left out what identifies the customer.
+    """An answer from AWS left out what it has to have, or is about somebody else.
 
-    The first answer for a new product has been seen without `LicenseArn` and the second with it.
+    The first answer for the token of a new product has been seen without `LicenseArn` and the second with it.
     """
 
     code: str = "INCOMPLETE_ANSWER"
@@ -256,7 +266,7 @@ class CredentialsError(ConfigurationError):
 
 
 class AccessDeniedError(ConfigurationError):
-    """Our AWS credentials lack the permission `aws-marketplace:ResolveCustomer` (or to assume `role_arn`)."""
+    """Our AWS credentials lack a permission: for one of the calls to AWS Marketplace, or to assume `role_arn`."""
 
     code: str = "ACCESS_DENIED"
 
@@ -268,6 +278,6 @@ class RegionError(ConfigurationError):
 
 
 class DisabledApiError(ConfigurationError):
-    """AWS has ResolveCustomer switched off in this region (`DisabledApiException`)."""
+    """AWS has the API switched off in this region (`DisabledApiException`)."""
 
     code: str = "DISABLED_API"

@@ -202,14 +202,14 @@ class Flights(Generic[R]):
             self._size, ttu=lambda key, outcome, now: now + self._lifetime(outcome), timer=self._timer
         )
 
-    async def get(self, key: str, call: Callable[[], R], *, deadline: float | None = None, is_anew: bool = False) -> R:
+    async def get(self, key: str, call: Callable[[], R], *, deadline: float | None = None, refresh: bool = False) -> R:
         """The outcome for `key`: one that is kept, that of a call under way, or that of `call`.
 
         Args:
             key: What is asked.
             call: Asks. It is kept for as long as the call lasts, so it must show no secret.
             deadline: When to give up, by `anyio.current_time()`; None after the seconds of the setting.
-            is_anew: Whether to pass over what is kept.
+            refresh: Whether to pass over what is kept.
 
         Raises:
             MarketplaceError: What `call` raised.
@@ -220,7 +220,7 @@ class Flights(Generic[R]):
         if deadline is None:
             deadline = self._pool.deadline()
         with self._pool.lock:
-            outcome = None if is_anew else self._outcomes.get(key)
+            outcome = None if refresh else self._outcomes.get(key)
             flight = self._join(key, call, deadline) if outcome is None else None
         if flight is not None:
             outcome = await self._pool.land(flight, deadline)

@@ -16,10 +16,10 @@ from urllib.parse import urlsplit
 if TYPE_CHECKING:
     from .settings import MarketplaceSettings
 
-# Every host that botocore builds for the metering service, and its interface endpoints in a VPC. Hosts such as
+# Every host that botocore builds for AWS Marketplace, and its interface endpoints in a VPC. Hosts such as
 # abc.execute-api.us-east-1.amazonaws.com and metering-marketplace.s3.amazonaws.com belong to customers of AWS.
-_METERING_HOST = re.compile(
-    r"(vpce-[a-z0-9-]+\.)?metering[.-]marketplace(-fips)?\.[a-z]+(-[a-z]+)+-[0-9]+\."
+_MARKETPLACE_HOST = re.compile(
+    r"(vpce-[a-z0-9-]+\.)?((metering|entitlement)[.-]|agreement-)marketplace(-fips)?\.[a-z]+(-[a-z]+)+-[0-9]+\."
     r"((vpce\.)?amazonaws\.(com|com\.cn|eu)|api\.aws|api\.amazonwebservices\.(com\.cn|eu))"
 )
 # In the order in which botocore asks for them.
@@ -27,13 +27,13 @@ _ENDPOINT_VARIABLES = ("AWS_ENDPOINT_URL_MARKETPLACE_METERING", "AWS_ENDPOINT_UR
 
 
 def is_aws(endpoint_url: str) -> bool:
-    """Whether it is the address of AWS's own metering service, over TLS."""
+    """Whether it is the address of a service of AWS Marketplace itself, over TLS."""
     try:
         parts = urlsplit(endpoint_url)
         port = parts.port
     except ValueError:
         return False
-    return parts.scheme == "https" and port in (None, 443) and bool(_METERING_HOST.fullmatch(parts.hostname or ""))
+    return parts.scheme == "https" and port in (None, 443) and bool(_MARKETPLACE_HOST.fullmatch(parts.hostname or ""))
 
 
 def identity_source(settings: MarketplaceSettings) -> str:
@@ -52,6 +52,12 @@ def identity_source(settings: MarketplaceSettings) -> str:
 def source_of(endpoint_url: str) -> str:
     """Where identities come from when that endpoint is asked."""
     return "aws" if is_aws(endpoint_url) else endpoint_url.rstrip("/")
+
+
+def shown(endpoint_url: str) -> str:
+    """Scheme, host and port of an endpoint: what else is in a URL may be a secret."""
+    parts = urlsplit(endpoint_url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
 
 
 class Keys:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import gc
 import inspect
 import logging
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Unpack
 import anyio
 from starlette.routing import Match, Route, Router
 
+from .aws import Connection
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
 from .flights import Pool
 from .hooks import HookOptions, Hooks, is_async
@@ -31,7 +33,11 @@ if TYPE_CHECKING:
     from starlette.responses import Response
     from starlette.types import Receive, Scope, Send
 
-    from .customer import Registration
+    from .customer import MarketplaceCustomer, Registration
+    from .subscriptions.agreements import Agreement
+    from .subscriptions.entitlements import Entitlement
+    from .subscriptions.reader import SubscriptionReader
+    from .subscriptions.readings import Readings
 
 logger: logging.Logger = logging.getLogger("starlette_marketplace")
 
@@ -45,6 +51,7 @@ class Marketplace:
     Args:
         settings: None reads them from the environment.
         resolver: Asks for the customer of a token; `AwsResolver` when None.
+        reader: Asks for entitlements and agreements; AWS when None.
         shared_cache: Shares resolutions between workers; None takes the one of `cache_url`, if that is set.
         **hooks: `on_request`, `on_resolved`, `on_error` and `on_visit`; see `hooks.HookOptions`.
 
@@ -63,17 +70,21 @@ class Marketplace:
         settings: MarketplaceSettings | None = None,
         *,
         resolver: Resolver | None = None,
+        reader: SubscriptionReader | None = None,
         shared_cache: SharedCache | None = None,
         **hooks: Unpack[HookOptions],
     ) -> None:
         if not isinstance(settings, MarketplaceSettings | None):
             raise TypeError(f"settings must be MarketplaceSettings or None, not {type(settings).__name__}")
         _check_part("resolver", resolver, "resolve")
+        _check_part("reader", reader, "get_entitlements", "get_agreement")
         _check_part("shared_cache", shared_cache, "get", "set", "lock")
         self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
         self._telemetry = _make_telemetry()
         self._connects: list[Callable[[], None]] = []
         self._pool = Pool(self.settings)
+        self._connection = Connection(self.settings)
+        self._reader = reader
         resolver = self._make_resolver(resolver, shared_cache)
         self._session = RegistrationSession(self.settings)
         self.endpoint: RegistrationEndpoint = RegistrationEndpoint(
@@ -143,7 +154,7 @@ class Marketplace:
     def _make_resolver(self, resolver: Resolver | None, shared_cache: SharedCache | None) -> Resolver:
         """What is asked for the customer of a token: the shared cache, if there is one, and then AWS."""
         if resolver is None:
-            resolver = AwsResolver(self.settings)
+            resolver = AwsResolver(self.settings, connection=self._connection)
         if isinstance(resolver, AwsResolver):
             self._connects.append(resolver.connect)
         resolver = CheckedResolver(resolver, self.settings, self._telemetry)
@@ -183,6 +194,59 @@ class Marketplace:
         The subscription stays as it is at AWS: *Set up your account* begins another registration.
         """
         self._session.delete(response, registration)
+
+    async def get_entitlements(
+        self, customer: MarketplaceCustomer, *, refresh: bool = False
+    ) -> tuple[Entitlement, ...]:
+        """What `customer` has bought by contract, by `GetEntitlements`.
+
+        It is kept for `cache_ttl`, and an empty answer for ten seconds, in each worker. AWS takes 20 calls a second
+        for the whole account.
+
+        Args:
+            customer: Who, as `registration.customer` or rebuilt from what you have stored.
+            refresh: Whether to ask AWS, whatever is kept.
+
+        Returns:
+            Empty when there is nothing, which is normal: the subscription is not active yet or not any longer, or the
+            product is pay as you go, for which the agreement tells.
+
+        Raises:
+            IncompleteAnswerError: The answer cannot be used: it is about somebody else, for example.
+            UnavailableError: There is no answer now; the same call may work in a moment.
+            ConfigurationError: Permissions, credentials, the region or an endpoint are wrong.
+        """
+        return await self._readings.get_entitlements(customer, refresh=refresh)
+
+    async def get_agreement(self, agreement_id: str, *, refresh: bool = False) -> Agreement:
+        """The agreement of that id, by `DescribeAgreement`.
+
+        It is kept for `cache_ttl` in each worker. AWS takes five calls a second for the whole account, so this is not
+        for every request.
+
+        Args:
+            agreement_id: The id, as `customer.agreement_id`.
+            refresh: Whether to ask AWS, whatever is kept.
+
+        Raises:
+            ValueError: It is not the id of an agreement.
+            AgreementNotFoundError: AWS does not know it.
+            AccessDeniedError: The permission is missing, or a partner has resold the product and only the partner can
+                read the agreement. `get_entitlements` works then, too.
+            IncompleteAnswerError: The answer cannot be used.
+            UnavailableError: There is no answer now; the same call may work in a moment.
+            ConfigurationError: Credentials, the region or an endpoint are wrong.
+        """
+        return await self._readings.get_agreement(agreement_id, refresh=refresh)
+
+    @functools.cached_property
+    def _readings(self) -> Readings:
+        # Not before somebody asks: a host that does not pays nothing for it.
+        from .subscriptions.reader import AwsReader
+        from .subscriptions.readings import Readings
+
+        reader = AwsReader(self._connection) if self._reader is None else self._reader
+        return Readings(self.settings, reader, pool=self._pool)
 
 
 class _MountedRoute(Route):

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .registration.resolver import Resolver
     from .registration.shared_cache import SharedCache
     from .settings import MarketplaceSettings
+    from .subscriptions.reader import SubscriptionReader
 
 
 class MarketplaceOptions(HookOptions, total=False):
@@ -29,6 +30,7 @@ class MarketplaceOptions(HookOptions, total=False):
 
     settings: MarketplaceSettings | None
     resolver: Resolver | None
+    reader: SubscriptionReader | None
     shared_cache: SharedCache | None
 
 

@@ -48,6 +48,8 @@ class MarketplaceSettings:
         support_url: Where buyers get help, shown on the pages that they may see: http, https or mailto.
         region_name: AWS region of the metering service. None asks the AWS configuration, then takes us-east-1.
         endpoint_url: Another address of the metering service, such as a local marketplace.
+        entitlement_endpoint_url: Another address of the entitlement service.
+        agreement_endpoint_url: Another address of the agreement service.
         profile_name: A profile of the AWS configuration files.
         role_arn: A role in the seller account to call AWS with, refreshed by itself.
         role_external_id: The external id that the role asks for.
@@ -86,6 +88,8 @@ class MarketplaceSettings:
     support_url: str | None = None
     region_name: str | None = None
     endpoint_url: str | None = None
+    entitlement_endpoint_url: str | None = None
+    agreement_endpoint_url: str | None = None
     profile_name: str | None = None
     role_arn: str | None = None
     role_external_id: str | None = None
@@ -278,6 +282,8 @@ def _at_least(least: float) -> tuple[_Rule, ...]:
 
 _LIST_CODES = "List the product codes that you sell, separated by commas, or set * to accept every product."
 
+_HTTP_URL = (_Rule(lambda url, _: _is_url(url, "http", "https"), "must be an http or https URL"),)
+
 _RULES: dict[str, tuple[_Rule, ...]] = {
     "secret_key": (
         _Rule(lambda key, _: bool(key), "is missing", _NEW_KEY),
@@ -336,7 +342,9 @@ _RULES: dict[str, tuple[_Rule, ...]] = {
     "support_url": (
         _Rule(lambda url, _: _is_url(url, "http", "https", "mailto"), "must be an http, https or mailto URL"),
     ),
-    "endpoint_url": (_Rule(lambda url, _: _is_url(url, "http", "https"), "must be an http or https URL"),),
+    "endpoint_url": _HTTP_URL,
+    "entitlement_endpoint_url": _HTTP_URL,
+    "agreement_endpoint_url": _HTTP_URL,
     "region_name": (_matches("[!-~]*", "must be the name of a region, such as us-east-1, without white space"),),
     "role_arn": (
         _matches("arn:aws[a-z-]*:iam::[0-9]{12}:role/[!-~]+", "must look like arn:aws:iam::123456789012:role/name"),

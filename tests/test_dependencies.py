@@ -1,3 +1,4 @@
+from dataclasses import replace
 from typing import Annotated, Any
 
 import pytest
@@ -9,17 +10,20 @@ from starlette.routing import Route
 from starlette.testclient import TestClient, WebSocketDenialResponse
 
 from starlette_marketplace import (
+    Entitlement,
     MarketplaceMiddleware,
     MarketplaceSettings,
     Registration,
     complete_registration,
     discard_registration,
+    get_agreement,
+    get_entitlements,
     get_registration,
     get_registration_by_id,
     get_registrations,
     refuse_foreign_posts,
 )
-from starlette_marketplace.testing import add_registration, make_customer
+from starlette_marketplace.testing import FakeReader, add_registration, make_agreement, make_customer
 from tests.support.fakes import FakeResolver
 from tests.support.hosts import LANDING, fastapi_middleware, form
 
@@ -116,6 +120,29 @@ def test_all_registrations_of_the_browser_are_given_newest_first(settings: Marke
         for customer in customers:
             add_registration(client, settings, customer=customer)
         assert client.get("/keys").json() == [customer.key for customer in reversed(customers)]
+
+
+def test_entitlements_and_agreement_are_read_where_only_the_middleware_is(settings: MarketplaceSettings) -> None:
+    customer = make_customer()
+    users = Entitlement(dimension="users", value=25, expires_at=None)
+    agreement = make_agreement(id=customer.agreement_id or "", status="RENEWED")
+    reader = FakeReader({customer.key: [users]}, {agreement.id: agreement})
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware, settings=settings, resolver=FakeResolver(), reader=reader)
+
+    @app.get("/plan")
+    async def plan(request: Request, refresh: bool = False) -> dict[str, object]:
+        [entitlement] = await get_entitlements(request, customer, refresh=refresh)
+        known = await get_agreement(request, agreement.id, refresh=refresh)
+        return {"value": entitlement.value, "status": known.status}
+
+    with TestClient(app) as client:
+        for _ in range(2):
+            assert client.get("/plan").json() == {"value": 25, "status": "RENEWED"}
+        assert reader.calls == [customer.key, agreement.id]
+        reader.entitlements[customer.key] = [replace(users, value=50)]
+        reader.agreements[agreement.id] = replace(agreement, status="CANCELLED")
+        assert client.get("/plan?refresh=true").json() == {"value": 50, "status": "CANCELLED"}
 
 
 def test_a_registration_that_the_visitor_discards_is_gone_and_the_others_stay(settings: MarketplaceSettings) -> None:

@@ -45,6 +45,12 @@ def test_a_module_imports_only_from_those_that_the_architecture_shows_above_it()
     assert {module: imports for module, imports in wrong.items() if imports} == {}
 
 
+def test_a_wing_knows_the_common_ground_and_not_the_other_wings() -> None:
+    for wing in ("registration", "subscriptions"):
+        imported = set().union(*map(imports_of, (PACKAGE / wing).rglob("*.py")))
+        assert {module.partition(".")[0] for module in imported if "." in module} == {wing}
+
+
 def test_the_local_marketplace_imports_nothing_of_the_rest() -> None:
     imported = set().union(*map(imports_of, (PACKAGE / "local").rglob("*.py")))
 

@@ -23,6 +23,7 @@ from starlette.testclient import TestClient
 from starlette_marketplace import Marketplace, MarketplaceCustomer, MarketplaceMiddleware, MarketplaceSettings
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.registration.resolver import AwsResolver
+from starlette_marketplace.testing import FakeReader
 from tests.support.fakes import CUSTOMER, FakeResolver
 from tests.support.hosts import LANDING, browser, form
 
@@ -185,6 +186,8 @@ def parts_of_the_wrong_kind() -> Iterator[tuple[dict[str, Any], str]]:
     yield {"resolver": FakeResolver}, "resolver is the class FakeResolver. Give an instance of it."
     yield {"resolver": lambda token: CUSTOMER}, "resolver has no method resolve(). It must have resolve."
     yield {"resolver": SimpleNamespace(resolve=CUSTOMER)}, "resolver has no method resolve(). It must have resolve."
+    yield {"reader": FakeReader}, "reader is the class FakeReader. Give an instance of it."
+    yield {"reader": object()}, "reader has no method get_entitlements(). It must have get_entitlements, get_agreement."
     cache = {"get": str, "set": str, "lock": nullcontext}
 
     async def get(key: str) -> str | None:

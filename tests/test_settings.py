@@ -379,6 +379,8 @@ def test_every_setting_can_come_from_the_environment() -> None:
         support_url="https://seller.example",
         region_name="eu-west-1",
         endpoint_url="http://localhost:1",
+        entitlement_endpoint_url="http://localhost:2",
+        agreement_endpoint_url="http://localhost:3",
         profile_name="seller",
         role_arn=ROLE,
         role_external_id="shared",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
 from ..aws import Client, Connection
-from ..aws_errors import request_id_in
+from ..aws_errors import foreign_answer, request_id_in
 from ..clocks import monotonic
 from ..customer import MarketplaceCustomer
 from ..settings import is_identified
@@ -42,8 +42,14 @@ class AwsResolver:
     https://docs.aws.amazon.com/marketplace/latest/APIReference/API_marketplace-metering_ResolveCustomer.html
     """
 
-    def __init__(self, settings: MarketplaceSettings, *, timer: Callable[[], float] = monotonic) -> None:
-        self._connection = Connection(settings, timer=timer)
+    def __init__(
+        self,
+        settings: MarketplaceSettings,
+        *,
+        connection: Connection | None = None,
+        timer: Callable[[], float] = monotonic,
+    ) -> None:
+        self._connection = Connection(settings, timer=timer) if connection is None else connection
 
     def connect(self) -> None:
         """Create the client and look up credentials, if need be. Asks nothing of the metering service.
@@ -123,8 +129,8 @@ class CheckedResolver:
 
 def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
     """The customer whom AWS answered with. No member of the answer is required by its model."""
-    request_id = request_id_in(answer)
-    is_empty = answer.keys() == {"ResponseMetadata"}
+    metadata = {"ResponseMetadata": answer.get("ResponseMetadata")}
+    is_empty = answer.keys() == metadata.keys()
     try:
         return MarketplaceCustomer(
             aws_account_id=answer.get("CustomerAWSAccountId", ""),
@@ -138,12 +144,9 @@ def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
     del answer
     if is_empty:
         # What botocore makes of a body that is empty, cut off, or no JSON: it checks neither length nor content type.
-        raise errors.AwsUnavailableError(
-            f"The answer from AWS is empty (AWS request id {request_id}): it was cut off, or did not come from AWS.",
-            "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way.",
-        )
+        raise foreign_answer(metadata)
     raise errors.IncompleteAnswerError(
-        f"AWS accepted the token, but its answer cannot be used (AWS request id {request_id}): {reason}.",
+        f"AWS accepted the token, but its answer cannot be used (AWS request id {request_id_in(metadata)}): {reason}.",
         "This happens with new subscriptions, so try again in a moment; if the problem persists, check "
         "endpoint_url, or give AWS Support the request id.",
     )

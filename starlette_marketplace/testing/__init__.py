@@ -3,6 +3,7 @@
 With pytest, the fixtures of `pytest_starlette_marketplace` are there by themselves.
 """
 
+from .readers import AgreementFields, FakeReader, make_agreement
 from .running import RunningMarketplace, run_local_marketplace
 from .stand_ins import (
     Client,
@@ -14,11 +15,14 @@ from .stand_ins import (
 )
 
 __all__ = [
+    "AgreementFields",
     "Client",
     "CustomerFields",
+    "FakeReader",
     "FakeResolver",
     "RunningMarketplace",
     "add_registration",
+    "make_agreement",
     "make_customer",
     "registration_form",
     "run_local_marketplace",

@@ -25,6 +25,21 @@ SAID_ELSEWHERE = {
     "'no buyer that is kept has this AWS account'": "the storefront says it in another way",
     "f'argument --{name}: {error}'": "the command prints a ValueError, which is collected",
     "f'argument --host: {exc}'": "the command prints a ValueError, which is collected",
+    **dict.fromkeys(
+        [
+            "f'{name} is missing'",
+            "f'{name} is not a string'",
+            "f'{name} is not a time'",
+            "f'{name} is not a structure'",
+            "f'{name} has another type'",
+            "f'an entitlement has another {name}'",
+            "'an entitlement is not a structure'",
+            "'an entitlement is of another license'",
+            "'it is about another agreement'",
+            "'resources are missing'",
+        ],
+        "a part of the IncompleteAnswerError, which is collected",
+    ),
 }
 """Expressions that are no message of their own, and why."""
 

@@ -20,8 +20,10 @@ from starlette_marketplace import (
     MarketplaceError,
     MarketplaceSettings,
 )
+from starlette_marketplace.aws import Connection
 from starlette_marketplace.clocks import monotonic
 from starlette_marketplace.registration.resolver import AwsResolver
+from starlette_marketplace.subscriptions.reader import AwsReader
 
 TOKEN = "aT0ken+with/all==" * 8
 ACCOUNT = "123456789012"
@@ -33,6 +35,7 @@ IDENTITY = {
     "LicenseArn": LICENSE,
     "Metadata": {"AgreementId": "agmt-1"},
 }
+START, END = datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC)
 CUSTOMER = MarketplaceCustomer(aws_account_id=ACCOUNT, product_code="acme", license_arn=LICENSE, agreement_id="agmt-1")
 
 
@@ -73,6 +76,24 @@ def answer(content: Mapping[str, object] = IDENTITY, status: int = 200) -> Respo
     return JSONResponse(content, status, headers, media_type="application/x-amz-json-1.1")
 
 
+def described(**members: Any) -> dict[str, Any]:
+    """The agreement agmt-1 as DescribeAgreement answers it, with these members, or without those that are None."""
+    given = {
+        "agreementId": "agmt-1",
+        "acceptor": {"accountId": ACCOUNT},
+        "proposer": {"accountId": "111122223333"},
+        "startTime": START.timestamp(),
+        "endTime": END.timestamp(),
+        "acceptanceTime": START.timestamp() - 60,
+        "agreementType": "PurchaseAgreement",
+        "proposalSummary": {"resources": [{"id": "prod-abc", "type": "SaaSProduct"}], "offerId": "offer-1"},
+        "status": "ACTIVE",
+        "initialAgreementId": "agmt-0",
+        "endTimeBehavior": {"type": "RENEW"},
+    }
+    return {name: value for name, value in (given | members).items() if value is not None}
+
+
 def failure(code: str, status: int = 400, message: str = "No") -> Response:
     return answer({"__type": code, "message": message}, status)
 
@@ -80,6 +101,14 @@ def failure(code: str, status: int = 400, message: str = "No") -> Response:
 def resolver_of(url: str | None, *, timer: Callable[[], float] = monotonic, **changes: Any) -> AwsResolver:
     values: dict[str, Any] = {"endpoint_url": url, "max_attempts": 1} | changes
     return AwsResolver(MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values), timer=timer)
+
+
+def reader_of(url: str | None, *, timer: Callable[[], float] = monotonic, **changes: Any) -> AwsReader:
+    """A reader that finds all services of AWS Marketplace at this address."""
+    urls = dict.fromkeys(("endpoint_url", "entitlement_endpoint_url", "agreement_endpoint_url"), url)
+    values: dict[str, Any] = {**urls, "max_attempts": 1} | changes
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values)
+    return AwsReader(Connection(settings, timer=timer))
 
 
 def error_of(resolver: AwsResolver, token: str = TOKEN) -> MarketplaceError:
