@@ -157,8 +157,6 @@ class AgreementNotFoundError(MarketplaceError):
 
     code: str = "AGREEMENT_NOT_FOUND"
     status: int = 404
-    title = "This subscription was not found"
-    message = "AWS Marketplace does not know this subscription."
 
 
 class UnavailableError(MarketplaceError):

@@ -11,14 +11,22 @@ from starlette.responses import PlainTextResponse, Response
 
 import starlette_marketplace
 from starlette_marketplace import Marketplace, MarketplaceSettings
+from starlette_marketplace.aws import Connection
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.local import LocalMarketplace
 from starlette_marketplace.middleware import MarketplaceOptions
 from starlette_marketplace.registration.resolver import AwsResolver
-from tests.support.aws import connect_with_a_botocore_that_does_not_know_agreements
+from starlette_marketplace.subscriptions.reader import AwsReader
+from tests.support.aws import (
+    FakeAws,
+    answer,
+    connect_with_a_botocore_that_does_not_know_agreements,
+    described,
+)
 from tests.support.fakes import FakeResolver, FakeTimer
 from tests.support.hosts import LANDING, browser, form, starlette_middleware
 from tests.support.observability import EVENTS, PAGE, codes, older_opentelemetry, rows
+from tests.support.servers import serve
 from tests.support.shared_cache import FakeSharedCache, worker
 
 pytestmark = pytest.mark.anyio
@@ -68,6 +76,12 @@ async def start_without_credentials(settings: MarketplaceSettings, monkeypatch: 
         await Marketplace(settings).startup()
 
 
+def read_what_is_not_of_aws(settings: MarketplaceSettings) -> None:
+    with serve(FakeAws(answer(described(status="BRAND_NEW"))), lifespan="off") as url:
+        elsewhere = replace(settings, endpoint_url=None, agreement_endpoint_url=url)
+        AwsReader(Connection(elsewhere)).get_agreement("agmt-1")
+
+
 async def test_the_page_has_every_event_as_it_is_logged(
     settings: MarketplaceSettings,
     marketplace: LocalMarketplace,
@@ -79,6 +93,7 @@ async def test_the_page_has_every_event_as_it_is_logged(
     tokens = await register(settings, marketplace)
     use_a_shared_cache_that_fails_and_comes_back_with_a_value_of_others()
     AwsResolver(replace(settings, endpoint_url=None, region_name="us-gov-west-1")).connect()
+    read_what_is_not_of_aws(settings)
     connect_with_a_botocore_that_does_not_know_agreements(settings, tmp_path, monkeypatch)
     await start_without_credentials(settings, monkeypatch)
     with older_opentelemetry(monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,8 +11,24 @@ from typing import Any
 
 from .answers import moment, part, required_moment, required_text, text
 
+logger: logging.Logger = logging.getLogger("starlette_marketplace")
+
 # The pattern and the length of AWS's model.
 _ID = re.compile("[A-Za-z0-9_/-]{1,64}")
+_STATUS = re.compile("[A-Za-z0-9_-]{1,64}")
+_KNOWN = frozenset(
+    {
+        "ACTIVE",
+        "ARCHIVED",
+        "CANCELLED",
+        "EXPIRED",
+        "RENEWED",
+        "REPLACED",
+        "ROLLED_BACK",
+        "SUPERSEDED",
+        "TERMINATED",
+    }
+)
 _OVER = frozenset({"CANCELLED", "EXPIRED", "TERMINATED"})
 
 
@@ -79,7 +96,7 @@ def agreement_of(answer: Mapping[str, Any], agreement_id: str) -> Agreement:
     ending = text(part(answer, "endTimeBehavior"), "type")
     return Agreement(
         id=agreement_id,
-        status=required_text(answer, "status"),
+        status=_status(answer),
         aws_account_id=required_text(part(answer, "acceptor"), "accountId"),
         product_id=_product_id(part(answer, "proposalSummary").get("resources")),
         starts_at=required_moment(answer, "startTime"),
@@ -89,6 +106,20 @@ def agreement_of(answer: Mapping[str, Any], agreement_id: str) -> Agreement:
         initial_id=text(answer, "initialAgreementId"),
         auto_renews=None if ending is None else ending == "RENEW",
     )
+
+
+def _status(answer: Mapping[str, Any]) -> str:
+    status = required_text(answer, "status")
+    if not _STATUS.fullmatch(status):
+        raise ValueError("status is not a word")
+    if status not in _KNOWN:
+        logger.warning(
+            "AWS gave an agreement the status %s, which this version does not know: it counts neither as active nor as "
+            "over",
+            status,
+            extra={"status": status},
+        )
+    return status
 
 
 def _product_id(resources: object) -> str:

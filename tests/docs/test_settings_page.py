@@ -43,6 +43,8 @@ DEFAULTS = {
     "product_codes": "required",
     "region_name": "default that of the AWS configuration, then `us-east-1`",
     "endpoint_url": "default AWS",
+    "entitlement_endpoint_url": "default AWS",
+    "agreement_endpoint_url": "default AWS",
 }
 
 

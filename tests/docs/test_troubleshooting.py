@@ -12,6 +12,7 @@ from tests.docs.programs import ROOT
 from tests.docs.troubleshooting_commands import COMMANDS
 from tests.docs.troubleshooting_log import LOG
 from tests.docs.troubleshooting_messages import messages, messages_of
+from tests.docs.troubleshooting_reading import READING
 from tests.docs.troubleshooting_reasons import BY_HOSTS, FAILING, LANDING_PAGE, OTHER_REASONS
 from tests.docs.troubleshooting_scene import PAGE, Failure, Heading, Reproduction, Row, Scene, headings, rows
 from tests.docs.troubleshooting_start import START
@@ -27,6 +28,7 @@ REPRODUCTIONS: dict[str, Reproduction] = {
     **LANDING_PAGE,
     **LOG,
     **OTHER_REASONS,
+    **READING,
     **START,
     **COMMANDS,
     **SYMPTOMS,

@@ -29,6 +29,7 @@ SAID_ELSEWHERE = {
         [
             "f'{name} is missing'",
             "f'{name} is not a string'",
+            "'status is not a word'",
             "f'{name} is not a time'",
             "f'{name} is not a structure'",
             "f'{name} has another type'",

@@ -17,7 +17,14 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from starlette_marketplace import Marketplace, MarketplaceError, MarketplaceMiddleware, RequestError, TokenError
+from starlette_marketplace import (
+    AgreementNotFoundError,
+    Marketplace,
+    MarketplaceError,
+    MarketplaceMiddleware,
+    RequestError,
+    TokenError,
+)
 from starlette_marketplace.flights import Pool
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.registration.resolution import Resolutions
@@ -344,6 +351,7 @@ BY_HOSTS: dict[str, Failing] = {
     "BAD_TOKEN": raised_by_a_resolver(TokenError("no")),
     "SETTINGS": with_a_profile_that_is_not_there,
     "REGION": with_a_region_that_is_none,
+    "AGREEMENT_NOT_FOUND": raised_by_a_hook(AgreementNotFoundError("no")),
     "MARKETPLACE_ERROR": raised_by_a_hook(MarketplaceError("no")),
 }
 """By their codes, what hosts do or leave undone."""

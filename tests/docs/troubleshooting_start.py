@@ -179,6 +179,8 @@ START: dict[str, Reproduction] = {
     "logo-without-name": setting(logo_url="/static/logo.svg"),
     "support-url": setting(support_url="support@acme.example"),
     "endpoint-url": setting(endpoint_url="localhost:8001"),
+    "entitlement-endpoint-url": setting(entitlement_endpoint_url="localhost:8001"),
+    "agreement-endpoint-url": setting(agreement_endpoint_url="localhost:8001"),
     "published-key": setting(secret_key="not a secret: only tests sign by it", https_only=True),
     "repeated-key": with_a_key_that_repeats_one_character,
     "legacy-codes": setting(legacy_product_codes="acme,,b"),

@@ -72,9 +72,12 @@ def test_a_free_trial_has_an_end() -> None:
         ("BRAND_NEW", False),
     ],
 )
-def test_a_status_is_the_word_of_aws_and_three_of_them_are_an_end(status: str, is_over: bool) -> None:
+def test_a_status_is_the_word_of_aws_and_three_of_them_are_an_end(
+    status: str, is_over: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     agreement = read(status=status)
     assert (agreement.status, agreement.is_over) == (status, is_over)
+    assert ("the status BRAND_NEW, which this version does not know" in caplog.text) == (status == "BRAND_NEW")
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,7 @@ def test_a_status_is_the_word_of_aws_and_three_of_them_are_an_end(status: str, i
         ("acceptanceTime", None),
         ("status", None),
         ("status", ""),
+        ("status", "ACTIVE\n"),
         ("proposalSummary", None),
         ("proposalSummary", {"resources": []}),
         ("proposalSummary", {"resources": [{"type": "SaaSProduct"}]}),
