@@ -40,10 +40,11 @@ class MarketplaceCustomer:
     agreement_id: str | None = None
 
     def __post_init__(self) -> None:
-        for name, value in _values(self).items():
-            if value is not None and not (
-                isinstance(value, str) and len(value) <= _MAX_LENGTH and value.isascii() and value.isprintable()
-            ):
+        for name in MarketplaceCustomer.__slots__:
+            value = getattr(self, name)
+            if value is None:
+                continue
+            if not (isinstance(value, str) and len(value) <= _MAX_LENGTH and value.isascii() and value.isprintable()):
                 raise ValueError(f"{name} must be at most {_MAX_LENGTH} printable ASCII characters")
             if value == "":
                 object.__setattr__(self, name, None)

@@ -120,7 +120,7 @@ def messages_of_the_code() -> Iterator[str]:
                 match node:
                     case ast.Call(ast.Attribute(ast.Name("logger"), "log"), [_, message, *_]):
                         yield from texts_of(message)
-                    case ast.Call(ast.Attribute(ast.Name("logger")), [message, *_]):
+                    case ast.Call(ast.Attribute(ast.Name("logger"), "info" | "warning" | "error"), [message, *_]):
                         yield from texts_of(message)
 
 

@@ -119,15 +119,8 @@ class RegistrationEndpoint:
             return await self._fail(request, error, form)
         is_refused = isinstance(answer, Response) and answer.status_code >= 400
         outcome.code = "REFUSED" if is_refused else "REGISTERED"
-        account = customer.masked_account_id
-        logger.info(
-            "AWS Marketplace registration refused by on_resolved: account %s, product %s"
-            if is_refused
-            else "AWS Marketplace registration begun: account %s, product %s",
-            account,
-            customer.product_code,
-            extra={"registration_id": registration.id, "account": account, "product_code": customer.product_code},
-        )
+        if logger.isEnabledFor(logging.INFO):
+            _log(registration, is_refused=is_refused)
         if not isinstance(answer, Response):
             answer = self._send_on(request, registration, answer)
         return _answer(answer, None if is_refused else self.session.cookie(registration))
@@ -171,6 +164,18 @@ class RegistrationEndpoint:
             )
         failed = RegistrationFailed(request, error, reference, response, _retry_fields(error, form))
         return _answer(await self.hooks.on_error(failed) or response)
+
+
+def _log(registration: Registration, *, is_refused: bool) -> None:
+    account, product_code = registration.customer.masked_account_id, registration.customer.product_code
+    logger.info(
+        "AWS Marketplace registration refused by on_resolved: account %s, product %s"
+        if is_refused
+        else "AWS Marketplace registration begun: account %s, product %s",
+        account,
+        product_code,
+        extra={"registration_id": registration.id, "account": account, "product_code": product_code},
+    )
 
 
 def _retry_fields(error: MarketplaceError, form: RegistrationForm | None) -> dict[str, str]:

@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from starlette.responses import HTMLResponse, JSONResponse, Response
 
-from .form import media_type
+from .form import header, media_type
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,7 +109,7 @@ def prefers_json(request: Request) -> bool:
     """Whether the client sent JSON, or takes it and no HTML. Browsers that post a form take HTML."""
     if media_type(request) == "application/json":
         return True
-    accept = request.headers.get("accept", "").lower()
+    accept = header(request, b"accept").lower()
     return "application/json" in accept and "text/html" not in accept
 
 

@@ -89,7 +89,7 @@ def _said_by(call: ast.Call) -> ast.expr | None:
     match call:
         case ast.Call(ast.Attribute(ast.Name("logger"), "log"), [_, message, *_]):
             return message
-        case ast.Call(ast.Attribute(ast.Name("logger")), [message, *_]):
+        case ast.Call(ast.Attribute(ast.Name("logger"), "info" | "warning" | "error"), [message, *_]):
             return message
         case ast.Call(ast.Name("Mistake"), [_, _, ast.Attribute(_, "advice")]):
             return None  # A rule of settings: those are collected as they are.
