@@ -54,7 +54,12 @@ _MEANINGS: tuple[tuple[str, Status, str, str], ...] = (
         "the form arrived changed, cut off, too late or too large.",
         "Let proxies and middleware pass Content-Type and the body unchanged, and leave max_body_size at its default.",
     ),
-    ("MARKETPLACE_ERROR BAD_REQUEST UNAVAILABLE", Status.PROBLEM, "your app refuses it for a reason of its own.", _OWN),
+    (
+        "MARKETPLACE_ERROR BAD_REQUEST UNAVAILABLE AGREEMENT_NOT_FOUND",
+        Status.PROBLEM,
+        "your app refuses it for a reason of its own.",
+        _OWN,
+    ),
     ("BAD_TOKEN", Status.WARNING, "your app refuses it for a reason of its own.", _OWN),
 )
 CODES: dict[str, tuple[Status, str, str]] = {
