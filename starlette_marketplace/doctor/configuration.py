@@ -38,7 +38,7 @@ def _repeats_itself(key: str) -> bool:
 def check_product_codes(case: Case) -> Iterator[Verdict]:
     """Whether `product_codes` has product codes."""
     product_codes = case.settings.product_codes
-    ids = [code for code in product_codes if re.match("prod-", code, re.IGNORECASE)]
+    ids = [code for code in product_codes if is_product_id(code)]
     if ids:
         yield problem(
             f"{', '.join(ids)} is a product id, not a product code: buyers of the product will be refused.",
@@ -51,6 +51,11 @@ def check_product_codes(case: Case) -> Iterator[Verdict]:
         )
     else:
         yield ok(f"Accepted product codes: {', '.join(product_codes)}.")
+
+
+def is_product_id(code: str) -> bool:
+    """Whether it is a product id in the place of a product code."""
+    return re.match("prod-", code, re.IGNORECASE) is not None
 
 
 def check_https_only(case: Case) -> Iterator[Verdict]:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from ..aws_services import METERING
 from ..aws_session import has_metering, make_sessions
 from ..keys import is_aws
 from .case import Case
@@ -16,6 +17,7 @@ from .findings import Verdict, ok, problem, skipped, warning
 if TYPE_CHECKING:
     from botocore.session import Session
 
+    from ..aws_services import Service
     from ..settings import MarketplaceSettings
 
 _UPGRADE = "Upgrade botocore to 1.43.111 or newer; older models may also be in AWS_DATA_PATH or ~/.aws/models."
@@ -88,15 +90,25 @@ def check_botocore(case: Case) -> Iterator[Verdict]:
 
 def check_endpoint(case: Case) -> Iterator[Verdict]:
     """Whether it is AWS that is called."""
-    host = urlsplit(case.endpoint).netloc.rpartition("@")[2]
     if is_aws(case.endpoint):
-        yield ok(f"The calls go to {host}.")
+        yield ok(f"The calls go to {host_of(case.endpoint)}.")
     else:
-        yield warning(
-            f"The calls go to {host}, which is not AWS Marketplace over HTTPS: its answers prove nothing about buyers.",
-            "In production, remove endpoint_url, AWS_ENDPOINT_URL_MARKETPLACE_METERING, AWS_ENDPOINT_URL, and "
-            "endpoint_url in the AWS configuration files.",
-        )
+        yield warn_of_stand_in(METERING, case.endpoint)
+
+
+def warn_of_stand_in(service: Service, endpoint_url: str) -> Verdict:
+    """Say that it is not AWS that is called."""
+    return warning(
+        f"The calls go to {host_of(endpoint_url)}, which is not AWS Marketplace over HTTPS: its answers prove nothing "
+        "about buyers.",
+        f"In production, remove {service.setting}, {service.variable}, AWS_ENDPOINT_URL, and endpoint_url in the AWS "
+        "configuration files.",
+    )
+
+
+def host_of(endpoint_url: str) -> str:
+    """Host and port of an endpoint: what stands before them may be a secret."""
+    return urlsplit(endpoint_url).netloc.rpartition("@")[2]
 
 
 def check_clock(case: Case) -> Iterator[Verdict]:

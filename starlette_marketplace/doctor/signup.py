@@ -10,6 +10,7 @@ from ..errors import MarketplaceError
 from ..keys import is_aws
 from .answers import LOGIN
 from .case import Case
+from .connection import host_of
 from .fetch import Answer, fetch, without_secrets
 from .findings import Verdict, ok, problem, skipped, warning
 from .landing import TOKEN_FIELD
@@ -64,7 +65,7 @@ def check_registration(case: Case) -> Iterator[Verdict]:
     token = next((token for code, token in offers if code in codes or "*" in codes), "")
     if not token:
         sells = "sells nothing that product_codes lists" if offers else "shows no storefront of a local marketplace"
-        yield skipped(f"What answers at {urlsplit(case.endpoint).netloc.rpartition('@')[2]} {sells}.")
+        yield skipped(f"What answers at {host_of(case.endpoint)} {sells}.")
         return
     answer = fetch(case.url, case.limit, form={TOKEN_FIELD: token}, accept="text/html")
     message = f"A buyer of the local marketplace is answered with {answer.status}"
