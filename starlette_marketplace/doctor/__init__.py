@@ -1,7 +1,7 @@
 """`starlette-marketplace doctor`: what is wrong between an app and AWS Marketplace, and how to put it right.
 
-It asks AWS twice, for the caller's identity and for the customer of a token that it has made up, and uses the shared
-cache with a key of its own that is gone in a moment. It changes nothing.
+It asks AWS for the caller's identity, and for the customer of a token, entitlements of a license and an agreement that
+it has made up, and uses the shared cache with a key of its own that is gone in a moment. It changes nothing.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from ..errors import MarketplaceError
-from . import configuration, connection, host, identity, landing, signup
+from . import configuration, connection, host, identity, landing, signup, subscriptions
 from .cache import check_cache
 from .case import Case
 from .findings import Finding, Verdict, skipped
@@ -63,6 +63,14 @@ CHECKS: tuple[Check, ...] = (
     Check("AWS", "role", identity.check_role, ("credentials",), ("role_arn", "role_external_id")),
     Check("AWS", "account", identity.check_account, ("role",)),
     Check("AWS", "permission", identity.check_permission, ("account",)),
+    Check(
+        "AWS",
+        "entitlements",
+        subscriptions.check_entitlements,
+        ("account",),
+        ("product_codes", "entitlement_endpoint_url"),
+    ),
+    Check("AWS", "agreements", subscriptions.check_agreements, ("account",), ("agreement_endpoint_url",)),
     Check("AWS", "clock", connection.check_clock, ("region",)),
     Check("Fulfillment URL", "landing_url", landing.check_url, ("--url",)),
     Check("Fulfillment URL", "landing_get", landing.check_get, ("--url",)),

@@ -398,9 +398,9 @@ def test_the_policies_to_copy_allow_what_has_to_be_allowed_and_nothing_else() ->
 def test_the_actions_of_the_page_are_operations_that_aws_has() -> None:
     session = botocore.session.Session()
     actions = set(re.findall(r"\b(?:aws-marketplace|sts):(\w+)", GOING_LIVE)) - {"ExternalId"}
-    services = ("meteringmarketplace", "marketplace-entitlement", "sts")
+    services = ("meteringmarketplace", "marketplace-entitlement", "marketplace-agreement", "sts")
     operations = {name for service in services for name in session.get_service_model(service).operation_names}
-    assert actions >= {"ResolveCustomer", "GetEntitlements", "AssumeRole"}
+    assert actions >= {"ResolveCustomer", "GetEntitlements", "DescribeAgreement", "AssumeRole"}
     assert actions <= operations
 
 

@@ -23,6 +23,7 @@ from tests.doctor.world import (
     World,
     secrets_of,
 )
+from tests.support.aws import FakeAws, answer, failure
 from tests.support.hosts import fastapi_middleware
 from tests.support.internet import internet
 from tests.support.servers import serve
@@ -31,6 +32,8 @@ from tests.support.servers import serve
 @pytest.fixture(scope="package")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     marketplace = LocalMarketplace()
+    entitlements = FakeAws(answer({}))
+    agreements = FakeAws(failure("ResourceNotFoundException", 404))
     with (
         contextlib.ExitStack() as stack,
         pytest.MonkeyPatch.context() as patch,
@@ -43,13 +46,15 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         host = stack.enter_context(serve(fastapi_middleware(settings=settings), lifespan="on"))
         elsewhere = stack.enter_context(serve(Elsewhere(), lifespan="off"))
         net.upstreams |= {
+            "entitlement.marketplace.us-east-1.amazonaws.com": stack.enter_context(serve(entitlements, lifespan="off")),
+            "agreement-marketplace.us-east-1.amazonaws.com": stack.enter_context(serve(agreements, lifespan="off")),
             ".amazonaws.com": url,
             "shop.example": host,
             "elsewhere.example": elsewhere,
             "strange.example": elsewhere,
         }
         net.certificates["strange.example"] = trustme.CA().issue_cert("strange.example")
-        yield World(net, marketplace, url)
+        yield World(net, marketplace, url, entitlements, agreements)
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +70,8 @@ def environment(world: World, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", list(sys.path))
     world.marketplace.reset()
+    world.entitlements.calls.clear()
+    world.agreements.calls.clear()
     return monkeypatch
 
 

@@ -35,6 +35,7 @@ def test_a_right_configuration_is_silent(doctor: Callable[..., Run], world: Worl
     assert run.statuses("warning") == run.statuses("problem") == []
     assert run.statuses("skipped") == ["role", "landing_registration"]
     assert [call.scenario for call in world.marketplace.resolve_calls] == [None, None]
+    assert len(world.entitlements.calls) == len(world.agreements.calls) == 1
 
 
 def test_a_right_configuration_with_a_role_is_silent(
@@ -117,11 +118,13 @@ def test_an_invalid_account_id_hides_only_whether_the_account_is_right(
     ("variable", "value", "skipped"),
     [
         ("SECRET_KEY", "short", {"secret_key"}),
-        ("PRODUCT_CODES", "a b", {"product_codes", "landing_registration"}),
+        ("PRODUCT_CODES", "a b", {"product_codes", "entitlements", "landing_registration"}),
         ("SESSION_DOMAIN", "a b", {"session_domain", "signup_url"}),
         ("SIGNUP_URL", "nonsense", {"signup_url", "signup_page", "landing_registration"}),
         ("REGISTRATION_PATH", "nonsense", {"signup_page"}),
         ("CACHE_URL", "nonsense", {"shared_cache"}),
+        ("ENTITLEMENT_ENDPOINT_URL", "nonsense", {"entitlements"}),
+        ("AGREEMENT_ENDPOINT_URL", "nonsense", {"agreements"}),
         ("SUPPORT_URL", "nonsense", set()),
         ("READ_TIMEOUT", "nonsense", set()),
     ],

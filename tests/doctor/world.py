@@ -23,6 +23,7 @@ from starlette_marketplace.doctor.case import Case, utc_now
 from starlette_marketplace.doctor.checks import CHECKS as TABLE
 from starlette_marketplace.doctor.checks import walk
 from starlette_marketplace.local import LocalMarketplace
+from tests.support.aws import FakeAws
 from tests.support.hosts import LANDING
 from tests.support.internet import Internet
 
@@ -122,6 +123,8 @@ class World:
     internet: Internet
     marketplace: LocalMarketplace
     url: str
+    entitlements: FakeAws
+    agreements: FakeAws
 
 
 @dataclass(frozen=True)
