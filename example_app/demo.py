@@ -89,7 +89,7 @@ def demo_environment(marketplace_url: str, database: Path) -> dict[str, str]:
         "SESSION_SECRET": "demo-only-session-secret-never-use-it-elsewhere",
         "SESSION_HTTPS_ONLY": "false",
         "MARKETPLACE_SECRET_KEY": "demo-only-marketplace-secret-never-use-it-elsewhere",
-        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
+        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy,acmepipelines,acmegateway",
         "MARKETPLACE_ENDPOINT_URL": marketplace_url,
         "MARKETPLACE_HTTPS_ONLY": "false",
         "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",

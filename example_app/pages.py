@@ -5,7 +5,12 @@ from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
 
-PRODUCTS = {"acmeanalytics": "Acme Analytics", "acmelegacy": "Acme Reports"}
+PRODUCTS = {
+    "acmeanalytics": "Acme Analytics",
+    "acmelegacy": "Acme Reports",
+    "acmepipelines": "Acme Pipelines",
+    "acmegateway": "Acme Gateway",
+}
 
 HEADERS = {
     # The pages show whose AWS account it is, and /link must not be framed and clicked through (clickjacking).

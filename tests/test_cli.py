@@ -77,7 +77,7 @@ def test_ctrl_c_ends_the_command_without_an_error(monkeypatch: pytest.MonkeyPatc
     assert re.search(r"is open: http://localhost:\d+\n", printed)
     assert re.search(r"export AWS_ENDPOINT_URL_MARKETPLACE_METERING=http://localhost:\d+\n", printed)
     assert "export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local\n" in printed
-    assert "export MARKETPLACE_PRODUCT_CODES=acmeanalytics,acmelegacy\n" in printed
+    assert "export MARKETPLACE_PRODUCT_CODES=acmeanalytics,acmelegacy,acmepipelines,acmegateway\n" in printed
 
 
 @pytest.mark.parametrize(

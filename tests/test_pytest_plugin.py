@@ -10,7 +10,7 @@ import pytest
 from botocore.loaders import Loader
 
 from starlette_marketplace import MarketplaceSettings
-from starlette_marketplace.local import SCENARIOS
+from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS
 from starlette_marketplace.testing import RunningMarketplace
 from tests.support.aws_failures import FAILURES
 
@@ -194,7 +194,7 @@ def test_moto_still_replaces_the_other_services(project: pytest.Pytester) -> Non
 def test_the_fixture_is_here_too(local_marketplace: RunningMarketplace) -> None:
     """In this very run, which has other fixtures of the kind."""
     settings = MarketplaceSettings.from_env()
-    assert settings.product_codes == ("acmeanalytics", "acmelegacy")
+    assert settings.product_codes == PRODUCT_CODES
     assert settings.endpoint_url is None
 
 

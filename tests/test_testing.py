@@ -328,7 +328,7 @@ def test_what_a_host_sets_of_the_marketplace_stays(served_marketplace: RunningMa
     environment = served_marketplace.environment(theirs)
     more = {
         "AWS_DATA_PATH": f"{BOTOCORE_ROOT}/data{os.pathsep}/models",
-        "MARKETPLACE_PRODUCT_CODES": "mine,acmeanalytics,acmelegacy",
+        "MARKETPLACE_PRODUCT_CODES": "mine,acmeanalytics,acmelegacy,acmepipelines,acmegateway",
         "no_proxy": "db.example,127.0.0.1",
     }
     assert environment.items() >= (theirs | more).items()

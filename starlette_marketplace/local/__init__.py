@@ -1,13 +1,15 @@
-"""AWS's side of AWS Marketplace on a laptop: a storefront to click and ResolveCustomer on the wire."""
+"""AWS's side of AWS Marketplace on a laptop: a storefront to click, and the operations that sellers call."""
 
 try:
     from .agreements import Agreement
-    from .calls import ResolveCall
+    from .calls import Call, ResolveCall
     from .conditions import CONDITIONS, Condition, Conditions
     from .exchange import SeenRequest
     from .marketplace import LocalMarketplace
+    from .plans import Plan
     from .products import PRODUCT_CODES, Product
-    from .scenarios import SCENARIOS, Scenario
+    from .scenario import Scenario
+    from .scenarios import SCENARIOS
     from .server import bind_loopback, run
 except ModuleNotFoundError as _error:
     raise ImportError(
@@ -19,9 +21,11 @@ __all__ = [
     "PRODUCT_CODES",
     "SCENARIOS",
     "Agreement",
+    "Call",
     "Condition",
     "Conditions",
     "LocalMarketplace",
+    "Plan",
     "Product",
     "ResolveCall",
     "Scenario",

@@ -1,4 +1,4 @@
-"""How AWS answers a ResolveCustomer call that it has read: on a good day, and on the others."""
+"""How AWS answers a call that it has read: on a good day, and on the others."""
 
 from __future__ import annotations
 
@@ -7,31 +7,32 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from starlette.responses import HTMLResponse, Response
 
-from .wire import AwsJsonResponse, Failure
+from .failures import Failure
+from .wire import AwsJsonResponse
 
 if TYPE_CHECKING:
     from starlette.types import Receive, Scope, Send
 
-Identity: TypeAlias = Mapping[str, object]
-"""What ResolveCustomer says of a buyer."""
+Members: TypeAlias = Mapping[str, object]
+"""What AWS says on a good day."""
 
-Answer: TypeAlias = Callable[[Identity], Response]
-"""Makes the response to a call whose token stands for this identity."""
-
-
-def identify(identity: Identity) -> Response:
-    """Say who the buyer is."""
-    return AwsJsonResponse(identity)
+Answer: TypeAlias = Callable[[Members], Response]
+"""Makes the response to a call from what AWS says on a good day."""
 
 
-def identify_without(member: str) -> Answer:
-    """Say who the buyer is, but leave one member out."""
-    return lambda identity: AwsJsonResponse({name: identity[name] for name in identity if name != member})
+def say(members: Members) -> Response:
+    """Say what is asked for."""
+    return AwsJsonResponse(members)
 
 
-def identify_as(identity: Identity) -> Answer:
-    """Say this, whoever the buyer is."""
-    return lambda _: AwsJsonResponse(identity)
+def say_without(member: str) -> Answer:
+    """Say what is asked for, but leave one member out."""
+    return lambda members: AwsJsonResponse({name: members[name] for name in members if name != member})
+
+
+def say_this(members: Members) -> Answer:
+    """Say this, whatever is asked for."""
+    return lambda _: AwsJsonResponse(members)
 
 
 def refuse(failure: Failure) -> Answer:
@@ -45,19 +46,19 @@ def show_page(title: str, status: int) -> Answer:
     return lambda _: HTMLResponse(page, status)
 
 
-def send_nothing(_: Identity) -> Response:
+def send_nothing(_: Members) -> Response:
     """Answer with success and an empty body."""
-    return Response(media_type=AwsJsonResponse.media_type)
+    return _EmptyResponse({})
 
 
-def stay_silent(_: Identity) -> Response:
+def stay_silent(_: Members) -> Response:
     """Never answer."""
     return NoResponse()
 
 
-def stop_half_way(identity: Identity) -> Response:
-    """Begin to say who the buyer is, and never end."""
-    return _HalfResponse(identity)
+def stop_half_way(members: Members) -> Response:
+    """Begin to say what is asked for, and never end."""
+    return _HalfResponse(members)
 
 
 class NoResponse(Response):
@@ -68,9 +69,14 @@ class NoResponse(Response):
         await receive()
 
 
+class _EmptyResponse(AwsJsonResponse):
+    def render(self, content: object) -> bytes:
+        return b""
+
+
 class _HalfResponse(AwsJsonResponse):
-    def __init__(self, identity: Identity) -> None:
-        super().__init__(identity)
+    def __init__(self, members: Members) -> None:
+        super().__init__(members)
         # The headers, made before, promise the whole.
         self.body = self.body[: len(self.body) // 2]
 

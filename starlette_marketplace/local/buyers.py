@@ -6,13 +6,14 @@ import secrets
 import threading
 from typing import TYPE_CHECKING
 
-from .agreements import Agreement
-
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-    from .answers import Identity
-    from .scenarios import Scenario
+    from .agreements import Agreement
+    from .answers import Members
+    from .chains import Chain
+    from .ledger import Ledger
+    from .scenario import Scenario
 
 # Fewer than there are companies, so that no two buyers have the same name.
 MOST_BUYERS = 8
@@ -41,21 +42,27 @@ class Buyer:
     """A company with an AWS account, and its agreements for each of its subscriptions.
 
     Args:
+        ledger: Where the agreements are kept.
         unlike: Companies that this one will not be.
     """
 
-    def __init__(self, *, unlike: Collection[str] = ()) -> None:
+    def __init__(self, ledger: Ledger, *, unlike: Collection[str] = ()) -> None:
+        self._ledger = ledger
         self.company: str = secrets.choice([name for name in _COMPANIES if name not in unlike])
         self.account_id: str = f"{secrets.randbelow(10**12):012}"
-        self._agreements: dict[str, list[Agreement]] = {}
+        self._chains: dict[str, list[Chain]] = {}
+        self._lock = threading.Lock()
 
     def agreements(self, scenario: Scenario) -> list[Agreement]:
-        """Give the agreements for a subscription, oldest first: one, unless it was bought again."""
-        return list(self._kept(scenario))
+        """Give the agreements for a subscription, oldest first: one, unless it was bought again.
 
-    def identify(self, scenario: Scenario) -> Identity:
-        """Give what ResolveCustomer answers for this buyer's first agreement, the same one every time."""
-        return self._kept(scenario)[0].identity
+        Of those that were renewed or replaced, the newest is given.
+        """
+        return [self._ledger.newest_of(chain) for chain in self._kept(scenario)]
+
+    def identify(self, scenario: Scenario) -> Members:
+        """Give what ResolveCustomer answers for this buyer's first agreement, or the newest that has followed it."""
+        return self.agreements(scenario)[0].identity
 
     def can_buy_again(self, scenario: Scenario) -> bool:
         """Whether there may be one more agreement for a subscription."""
@@ -72,23 +79,30 @@ class Buyer:
                 f"{scenario.slug!r} cannot be bought again: only a subscription to a product with licenses can, "
                 f"up to {MOST_AGREEMENTS} times"
             )
-        agreement = Agreement.of(self.account_id, scenario)
-        self._kept(scenario).append(agreement)
-        return agreement
+        chain = self._ledger.buy(self.account_id, scenario)
+        self._kept(scenario).append(chain)
+        return chain.newest
 
-    def _kept(self, scenario: Scenario) -> list[Agreement]:
-        return self._agreements.setdefault(scenario.slug, [Agreement.of(self.account_id, scenario)])
+    def _kept(self, scenario: Scenario) -> list[Chain]:
+        with self._lock:
+            if scenario.slug not in self._chains:
+                self._chains[scenario.slug] = [self._ledger.buy(self.account_id, scenario)]
+            return self._chains[scenario.slug]
 
 
 class Buyers:
     """The buyers of the run, one of whom is shopping.
 
+    Args:
+        ledger: Where their agreements are kept.
+
     Attributes:
         current: Who is shopping.
     """
 
-    def __init__(self) -> None:
-        self.current: Buyer = Buyer()
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.current: Buyer = Buyer(ledger)
         self._kept = {self.current.account_id: self.current}
         self._lock = threading.Lock()
 
@@ -100,7 +114,7 @@ class Buyers:
     def add(self) -> None:
         """Let a new buyer shop."""
         with self._lock:
-            self.current = Buyer(unlike={buyer.company for buyer in self._kept.values()})
+            self.current = Buyer(self._ledger, unlike={buyer.company for buyer in self._kept.values()})
             self._kept[self.current.account_id] = self.current
             if len(self._kept) > MOST_BUYERS:
                 del self._kept[next(iter(self._kept))]

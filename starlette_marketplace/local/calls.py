@@ -1,4 +1,4 @@
-"""The ResolveCustomer calls that were made."""
+"""The calls that were made."""
 
 from __future__ import annotations
 
@@ -14,24 +14,27 @@ from starlette.responses import Response
 
 from .answers import NoResponse
 from .exchange import SeenRequest, show_answer
-from .wire import AwsJsonResponse
+from .wire import RESOLVE_CUSTOMER, AwsJsonResponse
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from starlette.types import Message, Receive, Scope, Send
 
-    from .metering import Verdict
+    from .operations import Verdict
 
 
 @dataclass(frozen=True, slots=True)
-class ResolveCall:
-    """A ResolveCustomer call that was made; two are equal when scenario and status are.
+class Call:
+    """A call that was made; two are equal when scenario, status and operation are.
 
     Attributes:
-        scenario: The name of the scenario; None when the token is not one of ours or was not looked at.
+        scenario: The name of the scenario; None when the call is about none of our subscriptions or about several, or
+            was not looked at.
         status: The HTTP status of the answer; None when no answer comes, not even its headers, or the client did not
             wait for it.
+        operation: What AWS was asked to do.
+        subscription: The id of the first agreement of the subscription that it is about; None as for the scenario.
         request: What was asked.
         answer: The answer as HTTP; empty when none comes.
         error: The `__type` of the answer, if it is an error.
@@ -43,6 +46,8 @@ class ResolveCall:
 
     scenario: str | None
     status: int | None
+    operation: str = RESOLVE_CUSTOMER
+    subscription: str | None = field(default=None, compare=False)
     request: SeenRequest = field(default=SeenRequest(), compare=False, repr=False)
     answer: str = field(default="", compare=False, repr=False)
     error: str | None = field(default=None, compare=False)
@@ -50,6 +55,10 @@ class ResolveCall:
     started_at: datetime | None = field(default=None, compare=False)
     seconds: float | None = field(default=None, compare=False)
     hung_up: bool = field(default=False, compare=False)
+
+
+ResolveCall = Call
+"""A call of ResolveCustomer, which is the operation of a `Call` unless it says another."""
 
 
 class Sent(Enum):
@@ -65,7 +74,7 @@ class CallLog:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._calls: dict[int, ResolveCall] = {}
+        self._calls: dict[int, Call] = {}
         self._changes = 0
         self._added = 0
         self._generation = 0
@@ -78,7 +87,7 @@ class CallLog:
         """Another one after every `clear`."""
         return self._generation
 
-    def snapshot(self) -> tuple[str, list[ResolveCall]]:
+    def snapshot(self) -> tuple[str, list[Call]]:
         """Give the calls, oldest first, after a text that is another one after every change."""
         with self._lock:
             return f"{self._run}-{self._changes}", list(self._calls.values())
@@ -95,9 +104,11 @@ class CallLog:
             Its number, for `finish`.
         """
         response = verdict.response
-        call = ResolveCall(
+        call = Call(
             verdict.scenario,
             None if isinstance(response, NoResponse) else response.status_code,
+            operation=verdict.operation,
+            subscription=verdict.subscription,
             request=request,
             answer=show_answer(response),
             error=response.error if isinstance(response, AwsJsonResponse) else None,

@@ -90,8 +90,7 @@ CONDITIONS = (
         allows=lambda share: 0 <= share <= 1,
         title="Error rate",
         unit="percent",
-        help="So many calls fail by chance: one half with ThrottlingException (400), the other with "
-        "InternalServiceErrorException (500).",
+        help="So many calls fail by chance: one half is throttled, the other fails with an internal error of AWS.",
         per_unit=0.01,
         lowest=0,
         highest=100,
@@ -120,8 +119,8 @@ class Conditions:
 
     Attributes:
         registration_url: Where *Set up your account* sends buyers.
-        delay: Seconds that AWS takes to answer each ResolveCustomer call.
-        error_rate: The share of ResolveCustomer calls that fail by chance, from 0 to 1.
+        delay: Seconds that AWS takes to answer each call.
+        error_rate: The share of calls that fail by chance, from 0 to 1.
         token_life: Seconds after which a token has expired; None lets it live for as long as it is remembered.
 
     Raises:

@@ -1,4 +1,4 @@
-"""A ResolveCustomer request and its answer as they were on the wire, without what is secret in them."""
+"""A request and its answer as they were on the wire, without what is secret in them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 
 from .answers import NoResponse
 from .tokens import shorten
-from .wire import read_registration_token
+from .wire import RESOLVE_CUSTOMER, read_registration_token
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
+
     from starlette.responses import Response
 
     from .wire import AwsRequest, Signature
@@ -36,7 +39,43 @@ _HARMLESS_HEADERS = {
     "x-amz-user-agent",
 }
 _SECRET_HEADERS = {"authorization", "x-amz-security-token"}
-_MEMBERS = {"RegistrationToken"}
+
+# Nothing else is shown of a body: a member of another name may hold a token by mistake.
+_MEMBERS = {
+    RESOLVE_CUSTOMER: {"RegistrationToken"},
+    "GetEntitlements": {
+        "ProductCode",
+        "Filter",
+        "LICENSE_ARN",
+        "CUSTOMER_AWS_ACCOUNT_ID",
+        "CUSTOMER_IDENTIFIER",
+        "DIMENSION",
+        "MaxResults",
+        "NextToken",
+    },
+    "DescribeAgreement": {"agreementId"},
+    "SearchAgreements": {
+        "catalog",
+        "filters",
+        "name",
+        "values",
+        "sort",
+        "sortBy",
+        "sortOrder",
+        "maxResults",
+        "nextToken",
+    },
+}
+_TOKENS = {"RegistrationToken", "NextToken", "nextToken"}
+
+# Long words that are no tokens: license ARNs in both forms, and what X-Amz-Target says.
+_HARMLESS_WORD = re.compile(
+    r"(arn:)?aws[\w-]*:license-manager:[\w-]*:\d{12}:(license:)?l-[0-9a-f]{1,64}|AWSMP[A-Za-z]+(_v\d{8})?\.[A-Za-z]+",
+    re.ASCII,
+)
+
+# No request that AWS understands is nested as deeply.
+_DEEPEST = 8
 
 # As long as a token: maybe one, or one that is spelled in another way.
 _LONG_WORD = re.compile(r"\S{40,}")
@@ -71,9 +110,9 @@ class SeenRequest:
     text: str = ""
 
     @classmethod
-    def of(cls, request: AwsRequest) -> SeenRequest:
-        """Keep what may be shown of a request."""
-        token = read_registration_token(request)
+    def of(cls, request: AwsRequest, operation: str = RESOLVE_CUSTOMER) -> SeenRequest:
+        """Keep what may be shown of a request for this operation."""
+        token = read_registration_token(request) if operation == RESOLVE_CUSTOMER else None
         secret = token if isinstance(token, str) else ""
         headers = _show_headers(request, secret)
         attempts = headers.get("amz-sdk-request", "")
@@ -86,7 +125,7 @@ class SeenRequest:
             attempt=_number(_ATTEMPT, attempts),
             max_attempts=_number(_MAXIMUM, attempts),
             invocation_id=headers.get("amz-sdk-invocation-id"),
-            text="\n".join([*lines, "", _show_members(request)]),
+            text="\n".join([*lines, "", _show_body(request, _MEMBERS[operation])]),
         )
 
 
@@ -112,7 +151,7 @@ def _show_headers(request: AwsRequest, secret: str) -> dict[str, str]:
         if name in _HARMLESS_HEADERS:
             # A token whose `+` have become spaces is no long word.
             known = value.replace(secret, _shorten(secret)) if secret else value
-            shown[name] = _LONG_WORD.sub(lambda word: shorten(word[0]), known)
+            shown[name] = _shorten_words(known)
         elif name in _SECRET_HEADERS:
             shown[name] = "…"
     if request.signature:
@@ -122,19 +161,46 @@ def _show_headers(request: AwsRequest, secret: str) -> dict[str, str]:
     return shown
 
 
-def _show_members(request: AwsRequest) -> str:
+def _show_body(request: AwsRequest, names: AbstractSet[str]) -> str:
     if request.members is None:
         return "(not a JSON object)"
-    shown = {
-        name if name in _MEMBERS else "…": value and (_shorten(value) if isinstance(value, str) else "…")
-        for name, value in request.members.items()
+    return json.dumps(_show_members(request.members, names, _DEEPEST), ensure_ascii=False)
+
+
+def _show_members(members: Mapping[str, object], names: AbstractSet[str], depth: int) -> dict[str, object]:
+    return {
+        name if name in names else "…": _show_value(value, names, depth - 1)
+        if name in names - _TOKENS
+        else _hide_value(value)
+        for name, value in members.items()
     }
-    return json.dumps(shown, ensure_ascii=False)
+
+
+def _show_value(value: object, names: AbstractSet[str], depth: int) -> object:
+    if isinstance(value, dict) and depth:
+        return _show_members(value, names, depth)
+    if isinstance(value, list) and depth:
+        return [_show_value(each, names, depth - 1) for each in value]
+    if isinstance(value, str):
+        return _shorten_words(_spell(value))
+    return "…" if isinstance(value, dict | list) else value
+
+
+def _hide_value(value: object) -> object:
+    return value and (_shorten(value) if isinstance(value, str) else "…")
+
+
+def _shorten_words(text: str) -> str:
+    return _LONG_WORD.sub(lambda word: word[0] if _HARMLESS_WORD.fullmatch(word[0]) else shorten(word[0]), text)
 
 
 def _shorten(text: str) -> str:
+    return _spell(shorten(text))
+
+
+def _spell(text: str) -> str:
     # JSON can spell lone surrogates, and a page cannot.
-    return shorten(text).encode(errors="replace").decode()
+    return text.encode(errors="replace").decode()
 
 
 def _shorten_key(signature: Signature) -> str:
@@ -157,6 +223,8 @@ def _number(pattern: re.Pattern[str], text: str) -> int | None:
 
 def _indent(body: str) -> str:
     try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        members = json.loads(body)
     except ValueError:
         return body
+    tokens = {name: shorten(members[name]) for name in ("NextToken", "nextToken") if name in members}
+    return json.dumps({**members, **tokens}, indent=2, ensure_ascii=False)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import random as _random
 import re
-import time
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -13,17 +12,22 @@ from starlette.routing import Mount, Route
 
 from .activity import Activity
 from .buyers import Buyers
-from .calls import CallLog, ResolveCall, WatchedResponse
+from .calls import Call, CallLog, ResolveCall, WatchedResponse
+from .clocks import monotonic, wall_clock
 from .conditions import Conditions
 from .exchange import SeenRequest
+from .failures import TOO_LARGE, UNKNOWN_OPERATION
 from .guard import Guard
+from .ledger import Ledger
+from .managing import SubscriptionManager
 from .metering import Metering
+from .operations import Desk
 from .pages import Pages
 from .scenarios import find_scenario
 from .storefront import Storefront
 from .sts import answer_sts_call, is_sts_call
 from .tokens import TokenStore
-from .wire import TARGET, TOO_LARGE, UNKNOWN_OPERATION, AwsJsonResponse, AwsRequest
+from .wire import RESOLVE_CUSTOMER, AwsJsonResponse, AwsRequest
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -36,23 +40,23 @@ if TYPE_CHECKING:
     from .buyers import Buyer
 
 
-def _monotonic() -> float:
-    # Looked up when it is called, so that tests which freeze or move time reach it.
-    return time.monotonic()
+# More than buyers that are kept can have, so that no agreement on a page is forgotten.
+_MOST_SUBSCRIPTIONS = 10_000
 
 
-class LocalMarketplace:
+class LocalMarketplace(SubscriptionManager):
     """A stand-in for AWS Marketplace, as an ASGI app: the storefront that buyers click and the API that sellers call.
 
     Args:
         registration_url: Where *Set up your account* sends buyers.
         limit: How many tokens and how many calls are remembered; the oldest go first.
-        delay: Seconds that AWS takes to answer each ResolveCustomer call.
-        error_rate: The share of ResolveCustomer calls that fail by chance, from 0 to 1.
+        delay: Seconds that AWS takes to answer each call.
+        error_rate: The share of calls that fail by chance, from 0 to 1.
         token_life: Seconds after which a token has expired; None lets it live for as long as it is remembered.
         timer: Gives seconds, for the age of tokens and the duration of calls.
+        clock: Gives the time, in seconds since the epoch, for the dates of agreements.
         random: Gives numbers from 0 to 1 without 1: a call fails by chance when its number is below the error rate,
-            with ThrottlingException when it is below half of that and with InternalServiceErrorException when not.
+            with ThrottlingException when it is below half of that and with the operation's internal error when not.
 
     Raises:
         ValueError: A delay, error rate or token life cannot be, here or when it is set later.
@@ -66,17 +70,21 @@ class LocalMarketplace:
         delay: float = 0.0,
         error_rate: float = 0.0,
         token_life: float | None = None,
-        timer: Callable[[], float] = _monotonic,
+        timer: Callable[[], float] = monotonic,
+        clock: Callable[[], float] = wall_clock,
         random: Callable[[], float] = _random.random,
     ) -> None:
         self._conditions = Conditions(registration_url, delay, error_rate, token_life)
         self._timer = timer
-        self._buyers = Buyers()
-        self._tokens = TokenStore(limit, timer)
-        self._metering = Metering(self._tokens, self._conditions, timer, random)
+        ledger, tokens = Ledger(_MOST_SUBSCRIPTIONS, clock, timer), TokenStore(limit, timer)
+        super().__init__(ledger, tokens)
+        self._buyers = Buyers(ledger)
         self._calls = CallLog(limit)
+        services = (Metering(tokens, ledger, self._conditions, timer),)
+        self._operations = {operation.target: operation for service in services for operation in service.operations}
+        self._desk = Desk(self._conditions, random)
         pages = Pages()
-        storefront = Storefront(self._conditions, self._buyers, self._tokens, pages)
+        storefront = Storefront(self._conditions, self._buyers, ledger, tokens, pages)
         activity = Activity(self._conditions, self._calls, pages)
         self._app = Starlette(
             routes=[
@@ -107,7 +115,7 @@ class LocalMarketplace:
 
     @property
     def delay(self) -> float:
-        """Seconds that AWS takes to answer each ResolveCustomer call."""
+        """Seconds that AWS takes to answer each call."""
         return self._conditions.delay
 
     @delay.setter
@@ -116,7 +124,7 @@ class LocalMarketplace:
 
     @property
     def error_rate(self) -> float:
-        """The share of ResolveCustomer calls that fail by chance, from 0 to 1."""
+        """The share of calls that fail by chance, from 0 to 1."""
         return self._conditions.error_rate
 
     @error_rate.setter
@@ -138,10 +146,15 @@ class LocalMarketplace:
         return self._buyers.current
 
     @property
-    def resolve_calls(self) -> list[ResolveCall]:
-        """The ResolveCustomer calls so far, oldest first; a call is in it before its delay is over."""
+    def calls(self) -> list[Call]:
+        """The calls of all operations so far, oldest first; a call is in it before its delay is over."""
         _, calls = self._calls.snapshot()
         return calls
+
+    @property
+    def resolve_calls(self) -> list[ResolveCall]:
+        """The ResolveCustomer calls so far, oldest first."""
+        return [call for call in self.calls if call.operation == RESOLVE_CUSTOMER]
 
     def issue_token(self, scenario: str, *, agreement: Agreement | None = None) -> str:
         """Give a fresh registration token, which resolves as often as it is asked for.
@@ -151,10 +164,10 @@ class LocalMarketplace:
             agreement: Which agreement of the scenario it is for; None is the buyer's first.
 
         Raises:
-            ValueError: No scenario has this name.
+            ValueError: No scenario has this name, or the agreement is forgotten.
         """
         known = find_scenario(scenario)
-        return self._tokens.issue(known, agreement.identity if agreement else self.buyer.identify(known))
+        return self._tokens.issue(known, self._ledger.chain_of(agreement or self.buyer.agreements(known)[0]))
 
     def buy_again(self, scenario: str) -> Agreement:
         """Let the buyer buy the same once more: another agreement of one account, with a license of its own.
@@ -169,9 +182,10 @@ class LocalMarketplace:
         self._buyers.add()
 
     def reset(self) -> None:
-        """Forget every token, buyer and call."""
+        """Forget every token, call, buyer and agreement."""
         self._tokens.clear()
         self._calls.clear()
+        self._ledger.clear()
         self._buyers.clear()
 
     async def _answer_aws_call(self, request: Request) -> Response:
@@ -181,12 +195,13 @@ class LocalMarketplace:
             return AwsJsonResponse.of_failure(TOO_LARGE)
         if is_sts_call(request):
             return await answer_sts_call(request)
-        if request.headers.get("x-amz-target") != TARGET:
+        operation = self._operations.get(request.headers.get("x-amz-target", ""))
+        if operation is None:
             return AwsJsonResponse.of_failure(UNKNOWN_OPERATION)
         started, generation = self._timer(), self._calls.generation
         call = AwsRequest.read(request.headers, await request.body())
-        verdict = self._metering.resolve_customer(call)
-        number = self._calls.add(SeenRequest.of(call), verdict, generation=generation)
+        verdict = self._desk.answer(operation, call)
+        number = self._calls.add(SeenRequest.of(call, operation.name), verdict, generation=generation)
         return WatchedResponse(
             verdict.response,
             delay=self.delay + verdict.delay,

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from .wire import (
-    EXPIRED_TOKEN,
-    INTERNAL_ERROR,
-    INVALID_TOKEN,
-    THROTTLED,
-    AwsJsonResponse,
-    Failure,
-    check_signature,
-    read_registration_token,
-)
+from .failures import EXPIRED_TOKEN, INTERNAL_ERROR, INVALID_TOKEN, THROTTLED, Failure, RefusedError
+from .operations import Operation, Question
+from .wire import RESOLVE_CUSTOMER, AwsJsonResponse, read_registration_token
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,25 +14,9 @@ if TYPE_CHECKING:
     from starlette.responses import Response
 
     from .conditions import Conditions
+    from .ledger import Ledger
     from .tokens import TokenStore
     from .wire import AwsRequest
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """How a call is answered.
-
-    Attributes:
-        response: The answer.
-        scenario: The name of the token's scenario; None when it is not one of ours or was not looked at.
-        delay: Seconds until the answer, for the scenario's sake.
-        remark: Why it is not the scenario's answer, where it is not.
-    """
-
-    response: Response
-    scenario: str | None = None
-    delay: float = 0.0
-    remark: str = ""
 
 
 class Metering:
@@ -48,44 +24,46 @@ class Metering:
 
     Args:
         tokens: The tokens that were issued.
-        conditions: How many calls fail by chance, and for how long tokens live.
+        ledger: The agreements that they stand for.
+        conditions: For how long tokens live.
         timer: The one that says when they were.
-        random: Gives numbers from 0 to 1 without 1.
+
+    Attributes:
+        operations: What it can be asked to do.
     """
 
-    def __init__(
-        self, tokens: TokenStore, conditions: Conditions, timer: Callable[[], float], random: Callable[[], float]
-    ) -> None:
+    def __init__(self, tokens: TokenStore, ledger: Ledger, conditions: Conditions, timer: Callable[[], float]) -> None:
         self._tokens = tokens
+        self._ledger = ledger
         self._conditions = conditions
         self._timer = timer
-        self._random = random
+        self.operations: list[Operation] = [
+            Operation(f"AWSMPMeteringService.{RESOLVE_CUSTOMER}", self._read, THROTTLED, INTERNAL_ERROR)
+        ]
 
-    def resolve_customer(self, request: AwsRequest) -> Verdict:
-        """Decide how a call is answered."""
-        failure = check_signature(request)
-        if failure:
-            return Verdict(AwsJsonResponse.of_failure(failure))
+    def _read(self, request: AwsRequest) -> Question:
         token = read_registration_token(request)
         if isinstance(token, Failure):
-            return Verdict(AwsJsonResponse.of_failure(token))
-        error_rate, token_life = self._conditions.error_rate, self._conditions.token_life
-        number = self._random()
-        if number < error_rate:
-            grant = self._tokens.find(token)
-            response: Response = AwsJsonResponse.of_failure(THROTTLED if number < error_rate / 2 else INTERNAL_ERROR)
-            remark = "It failed by chance: the error rate is not zero."
-        else:
-            grant = self._tokens.use(token)
-            age = self._timer() - grant.issued_at if grant else 0.0
-            remark = ""
-            if grant is None:
-                response = AwsJsonResponse.of_failure(INVALID_TOKEN)
-                remark = "This marketplace has not issued the token, or has forgotten it."
-            elif token_life is not None and age >= token_life:
-                response = AwsJsonResponse.of_failure(EXPIRED_TOKEN)
-                remark = f"The token was {age:.0f} seconds old, and tokens live for {token_life:g}."
-            else:
-                response = grant.answer()
-        scenario, delay = (grant.scenario.slug, grant.scenario.delay) if grant else (None, 0.0)
-        return Verdict(response, scenario, delay, remark)
+            raise RefusedError(token)
+        grant = self._tokens.find(token)
+        if grant is None:
+            return Question(_answer_unknown_token)
+        subscription = grant.chain.newest.initial_id
+        return Question(lambda: self._resolve(token), grant.scenario, subscription, grant.scenario.delay)
+
+    def _resolve(self, token: str) -> tuple[Response, str]:
+        grant, token_life = self._tokens.use(token), self._conditions.token_life
+        if grant is None:
+            return _answer_unknown_token()
+        age = self._timer() - grant.issued_at
+        if token_life is not None and age >= token_life:
+            remark = f"The token was {age:.0f} seconds old, and tokens live for {token_life:g}."
+            return AwsJsonResponse.of_failure(EXPIRED_TOKEN), remark
+        if grant.scenario.resolves:
+            self._ledger.arrive(grant.chain)
+        return grant.answer(self._ledger.newest_of(grant.chain).identity), ""
+
+
+def _answer_unknown_token() -> tuple[Response, str]:
+    remark = "This marketplace has not issued the token, or has forgotten it."
+    return AwsJsonResponse.of_failure(INVALID_TOKEN), remark

@@ -1,4 +1,4 @@
-"""ResolveCustomer calls, told by registration."""
+"""Calls, told by registration."""
 
 from __future__ import annotations
 
@@ -6,17 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from .scenarios import SCENARIOS
+from .wire import RESOLVE_CUSTOMER
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from .calls import ResolveCall
-    from .scenarios import Scenario
+    from .calls import Call
+    from .scenario import Scenario
 
 
 @dataclass(frozen=True, slots=True)
 class SeenRegistration:
-    """The calls for one registration token.
+    """The calls for one registration token, and those about its subscription.
+
+    Calls about no subscription, or about several, are told by their operation.
 
     Attributes:
         id: What tells it from others, in the page.
@@ -24,10 +27,10 @@ class SeenRegistration:
     """
 
     id: str
-    calls: tuple[ResolveCall, ...]
+    calls: tuple[Call, ...]
 
     @property
-    def latest(self) -> ResolveCall:
+    def latest(self) -> Call:
         """The call that has begun last."""
         return self.calls[-1]
 
@@ -42,16 +45,37 @@ class SeenRegistration:
         return next((SCENARIOS[call.scenario] for call in self.calls if call.scenario), None)
 
     @property
+    def token(self) -> str | None:
+        """The registration token, shortened; None when there is none that can be read."""
+        return next((call.request.token for call in self.calls if call.request.token), None)
+
+    @property
+    def title(self) -> str:
+        """What it is, for people."""
+        if self.scenario:
+            return self.scenario.title
+        if self.latest.operation != RESOLVE_CUSTOMER:
+            return self.latest.operation
+        return "Unknown token" if self.token else "No token"
+
+    @property
     def retries(self) -> int:
         """How many calls an SDK has made because the one before had failed."""
         return sum((call.request.attempt or 1) > 1 for call in self.calls)
 
 
-def group(calls: Iterable[ResolveCall]) -> list[SeenRegistration]:
+def group(calls: Iterable[Call]) -> list[SeenRegistration]:
     """Tell calls, oldest first, by registration: the one with the latest call first."""
-    found: dict[str, list[ResolveCall]] = {}
+    found: dict[str, list[Call]] = {}
+    # A subscription has as many registrations as tokens: what is asked later belongs to the latest of them.
+    registrations: dict[str, str] = {}
     for call in calls:
-        its_calls = found.pop(call.request.registration, [])
+        name = call.request.registration
+        if call.operation != RESOLVE_CUSTOMER:
+            name = registrations.get(call.subscription, call.subscription) if call.subscription else call.operation
+        elif call.subscription:
+            registrations[call.subscription] = name
+        its_calls = found.pop(name, [])
         its_calls.append(call)
-        found[call.request.registration] = its_calls
+        found[name] = its_calls
     return [SeenRegistration(name, tuple(its)) for name, its in reversed(found.items())]

@@ -2,83 +2,61 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
 from .answers import (
-    identify,
-    identify_as,
-    identify_without,
     refuse,
+    say_this,
+    say_without,
     send_nothing,
     show_page,
     stay_silent,
     stop_half_way,
 )
-from .products import ANALYTICS, FORECAST, REPORTS, Product
-from .wire import EXPIRED_TOKEN, INTERNAL_ERROR, INVALID_TOKEN, MEMBERS, THROTTLED, Failure
+from .failures import EXPIRED_TOKEN, INTERNAL_ERROR, INVALID_TOKEN, THROTTLED, Failure
+from .products import FORECAST, GATEWAY, PIPELINES, REPORTS
+from .scenario import Scenario
 
-if TYPE_CHECKING:
-    from .answers import Answer
-
-
-@dataclass(frozen=True, slots=True)
-class Scenario:
-    """One way in which setting up an account goes.
-
-    Attributes:
-        slug: Its name in code.
-        title: Its name for people.
-        summary: One sentence on what will happen.
-        product: What the buyer subscribed to.
-        free_trial: Whether the form says that the offer is a free trial.
-        answer: How AWS answers.
-        first_answer: How AWS answers the first call for a token, where that differs.
-        delay: Seconds that AWS takes to answer.
-    """
-
-    slug: str
-    title: str
-    summary: str
-    product: Product = ANALYTICS
-    free_trial: bool = False
-    answer: Answer = identify
-    first_answer: Answer | None = None
-    delay: float = 0.0
-
-    @property
-    def can_be_bought_again(self) -> bool:
-        """Whether another agreement would be told from the first: by its license, which legacy products have not."""
-        return self in SUBSCRIPTIONS and not self.product.legacy and not self.free_trial
-
-    @property
-    def resolves(self) -> bool:
-        """Whether AWS confirms the token, in the end and with all that it knows of the buyer."""
-        return self.answer is identify
-
+_MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "LicenseArn", "Metadata")
 
 SUBSCRIPTIONS = (
     Scenario(
         "new-product",
         "New product",
         "The buyer arrives with an account id and a license, as for every new SaaS product.",
+        is_subscription=True,
     ),
     Scenario(
         "free-trial",
         "Free trial",
         "The buyer arrives like any other, with a note in the form that this is a free trial.",
         free_trial=True,
+        is_subscription=True,
     ),
     Scenario(
         "legacy-product",
         "Legacy product",
         "The buyer arrives with a customer identifier and no license, as for products listed before June 2026.",
         REPORTS,
+        is_subscription=True,
     ),
     Scenario(
         "second-agreement",
         "Second agreement",
         "The same AWS account has bought the same product once more: another agreement with a license of its own.",
+        is_subscription=True,
+    ),
+    Scenario(
+        "contract-with-consumption",
+        "Contract with consumption",
+        "The buyer has paid for some of it in advance, and pays for what goes beyond that by use.",
+        PIPELINES,
+        is_subscription=True,
+    ),
+    Scenario(
+        "pay-as-you-go",
+        "Pay as you go",
+        "The buyer pays by use alone, so there are never any entitlements, and the agreement has no end date.",
+        GATEWAY,
+        is_subscription=True,
     ),
 )
 
@@ -106,7 +84,7 @@ TROUBLES = (
         "The license is not there yet",
         "The first answer for the token has the agreement and no license, and every later answer has everything.",
         # One report tells of such a first answer, and not whether it had the agreement: ours has.
-        first_answer=identify_without("LicenseArn"),
+        first_answer=say_without("LicenseArn"),
     ),
     Scenario(
         "slow",
@@ -209,25 +187,25 @@ RARE_TROUBLES = (
         "no-account-id",
         "No account id",
         "AWS accepts the token and does not say which AWS account it is for.",
-        answer=identify_without("CustomerAWSAccountId"),
+        answer=say_without("CustomerAWSAccountId"),
     ),
     Scenario(
         "no-product-code",
         "No product code",
         "AWS accepts the token and does not say which product it is for.",
-        answer=identify_without("ProductCode"),
+        answer=say_without("ProductCode"),
     ),
     Scenario(
         "nulls",
         "Only nulls",
         "AWS accepts the token, and every member of its answer is null.",
-        answer=identify_as(dict.fromkeys(MEMBERS)),
+        answer=say_this(dict.fromkeys(_MEMBERS)),
     ),
     Scenario(
         "empty-strings",
         "Only empty strings",
         "AWS accepts the token, and every member of its answer is an empty string.",
-        answer=identify_as({**dict.fromkeys(MEMBERS, ""), "Metadata": {"AgreementId": ""}}),
+        answer=say_this({**dict.fromkeys(_MEMBERS, ""), "Metadata": {"AgreementId": ""}}),
     ),
 )
 

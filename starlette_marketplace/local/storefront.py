@@ -18,8 +18,9 @@ if TYPE_CHECKING:
     from .agreements import Agreement
     from .buyers import Buyers
     from .conditions import Conditions
+    from .ledger import Ledger
     from .pages import Pages
-    from .scenarios import Scenario
+    from .scenario import Scenario
     from .tokens import TokenStore
 
 
@@ -29,13 +30,17 @@ class Storefront:
     Args:
         conditions: What is shown of AWS, and where buyers are sent.
         buyers: Who can shop.
+        ledger: What they have agreed to.
         tokens: Issues the tokens.
         pages: Shows the pages.
     """
 
-    def __init__(self, conditions: Conditions, buyers: Buyers, tokens: TokenStore, pages: Pages) -> None:
+    def __init__(
+        self, conditions: Conditions, buyers: Buyers, ledger: Ledger, tokens: TokenStore, pages: Pages
+    ) -> None:
         self._conditions = conditions
         self._buyers = buyers
+        self._ledger = ledger
         self._tokens = tokens
         self._pages = pages
         self.routes: list[Route] = [
@@ -61,7 +66,7 @@ class Storefront:
 
     def _fields_for(self, scenario: Scenario, agreement: Agreement) -> dict[str, str]:
         """Give the fields of the form that the marketplace posts to the seller, with a fresh token."""
-        token = self._tokens.issue(scenario, agreement.identity)
+        token = self._tokens.issue(scenario, self._ledger.chain_of(agreement))
         trial = {"x-amzn-marketplace-offer-type": "free-trial"} if scenario.free_trial else {}
         return {"x-amzn-marketplace-token": token, **trial}
 

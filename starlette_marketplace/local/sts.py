@@ -1,7 +1,7 @@
 """AWS Security Token Service: whose credentials a call is signed with, and credentials of a role.
 
 Nothing is remembered. Credentials of a role say in their session token which role they are of, and other access keys
-belong to the account whose 12 digits they end in, or else to that of AWS's own examples. To see how an app fails:
+belong to the account whose 12 digits they end in, or else to that of the seller. To see how an app fails:
 
 - the access key ids `unknown` and `expired` are refused;
 - the role name `denied` cannot be assumed, and `guarded` only with an external id.
@@ -21,7 +21,8 @@ from xml.sax.saxutils import escape
 
 from starlette.responses import Response
 
-from .wire import Failure
+from .failures import Failure
+from .products import SELLER
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from starlette.requests import Request
 
 _NAMESPACE = "https://sts.amazonaws.com/doc/2011-06-15/"
-_ACCOUNT = "123456789012"
 _CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256\s+Credential=([^/,\s]+)/\d{8}/[^/,\s]+/sts/aws4_request\b")
 _ROLE = re.compile(r"arn:(?P<partition>[a-z-]+):iam::(?P<account>\d{12}):role/(?:.*/)?(?P<name>[^/]+)")
 
@@ -74,7 +74,7 @@ def _caller(access_key_id: str, session_token: str) -> str:
     if re.fullmatch(r"arn:[a-z-]+:sts::\d{12}:assumed-role/[^/]+/[^/]+", arn):
         return arn
     account = re.search(r"\d{12}$", access_key_id)
-    return f"arn:aws:iam::{account[0] if account else _ACCOUNT}:user/local"
+    return f"arn:aws:iam::{account[0] if account else SELLER}:user/local"
 
 
 def _assume_role(caller: str, call: Mapping[str, str]) -> Response:

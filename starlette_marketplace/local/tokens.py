@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
     from starlette.responses import Response
 
-    from .answers import Identity
-    from .scenarios import Scenario
+    from .answers import Members
+    from .chains import Chain
+    from .scenario import Scenario
 
 # Three bytes that read `+/+/` in base64: a token without them would not show a mistake in the form's encoding.
 _AWKWARD = base64.b64decode("+/+/")
@@ -33,19 +34,24 @@ class Grant:
     """What a registration token stands for: how calls go, and whom it identifies.
 
     Attributes:
+        chain: The agreement, and those that follow it.
         issued_at: When the token was issued, by the store's timer.
         used: Whether AWS was asked before.
     """
 
     scenario: Scenario
-    identity: Identity
+    chain: Chain
     issued_at: float
     used: bool = False
 
-    def answer(self) -> Response:
-        """Make AWS's answer to a call."""
+    def answer(self, identity: Members) -> Response:
+        """Make AWS's answer to a call.
+
+        Args:
+            identity: What it is on a good day.
+        """
         first_answer = None if self.used else self.scenario.first_answer
-        return (first_answer or self.scenario.answer)(self.identity)
+        return (first_answer or self.scenario.answer)(identity)
 
 
 class TokenStore:
@@ -57,12 +63,18 @@ class TokenStore:
         self._grants: dict[str, Grant] = {}
         self._lock = threading.Lock()
 
-    def issue(self, scenario: Scenario, identity: Identity) -> str:
+    @property
+    def latest(self) -> Chain | None:
+        """The agreement whose token was issued last; None when no token is remembered."""
+        with self._lock:
+            return next((grant.chain for grant in reversed(self._grants.values())), None)
+
+    def issue(self, scenario: Scenario, chain: Chain) -> str:
         """Make a fresh token."""
         # 184 characters of standard base64 ending in `==`, as the tokens of AWS.
         token = base64.b64encode(secrets.token_bytes(66) + _AWKWARD + secrets.token_bytes(67)).decode()
         with self._lock:
-            self._grants[token] = Grant(scenario, identity, self._timer())
+            self._grants[token] = Grant(scenario, chain, self._timer())
             if len(self._grants) > self._limit:
                 del self._grants[next(iter(self._grants))]
         return token

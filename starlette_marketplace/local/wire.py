@@ -1,4 +1,4 @@
-"""AWS's JSON protocol on the wire, signed with Signature Version 4, and ResolveCustomer in it."""
+"""AWS's JSON protocol on the wire, signed with Signature Version 4."""
 
 from __future__ import annotations
 
@@ -6,15 +6,22 @@ import json
 import re
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from starlette.responses import JSONResponse
+
+from .failures import NO_TOKEN, NOT_SIGNED, not_json, wrong_service
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-TARGET = "AWSMPMeteringService.ResolveCustomer"
-MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "LicenseArn", "Metadata")
+    from .failures import Failure
+
+RESOLVE_CUSTOMER = "ResolveCustomer"
+"""The name of the operation."""
+
+Version: TypeAlias = Literal["1.0", "1.1"]
+"""A version of AWS JSON."""
 
 _SIGNING_NAME = "aws-marketplace"
 _SIGNATURE = re.compile(
@@ -63,52 +70,25 @@ class AwsRequest:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An error as AWS answers it."""
-
-    code: str
-    message: str
-    status: int = 400
-
-
-TOO_LARGE = Failure("RequestEntityTooLargeException", "The request is a megabyte or more, or tells no length", 413)
-UNKNOWN_OPERATION = Failure("UnknownOperationException", "The requested operation is not recognized by the service.")
-INVALID_TOKEN = Failure("InvalidTokenException", "Registration token is invalid")
-# The text that AWS really sends for an expired registration token is unknown: this one is ours.
-EXPIRED_TOKEN = Failure("ExpiredTokenException", "The submitted registration token has expired")
-THROTTLED = Failure("ThrottlingException", "Rate exceeded")
-INTERNAL_ERROR = Failure("InternalServiceErrorException", "An internal error has occurred", 500)
-_NOT_SIGNED = Failure("MissingAuthenticationTokenException", "Missing Authentication Token", 403)
-_WRONG_SERVICE = Failure(
-    "InvalidSignatureException", f"Credential should be scoped to correct service: '{_SIGNING_NAME}'. "
-)
-_NOT_JSON = Failure("SerializationException", "The request body is not the JSON of ResolveCustomer")
-_NO_TOKEN = Failure(
-    "ValidationException",
-    "1 validation error detected: Value at 'registrationToken' failed to satisfy constraint: Member must not be empty",
-)
-
-
 def check_signature(request: AwsRequest) -> Failure | None:
     """Check what can be checked without the caller's secret key: that there is a signature, for the right service."""
     if request.signature is None:
-        return _NOT_SIGNED
-    return None if request.signature.service == _SIGNING_NAME else _WRONG_SERVICE
+        return NOT_SIGNED
+    return None if request.signature.service == _SIGNING_NAME else wrong_service(_SIGNING_NAME)
 
 
 def read_registration_token(request: AwsRequest) -> str | Failure:
     """Read the registration token out of a ResolveCustomer call."""
     if request.members is None:
-        return _NOT_JSON
+        return not_json(RESOLVE_CUSTOMER)
     token = request.members.get("RegistrationToken")
     if not isinstance(token, str | None):
-        return _NOT_JSON
-    return token or _NO_TOKEN
+        return not_json(RESOLVE_CUSTOMER)
+    return token or NO_TOKEN
 
 
 class AwsJsonResponse(JSONResponse):
-    """An answer in AWS JSON 1.1, with the request id that AWS gives every answer.
+    """An answer in AWS JSON, with the request id that AWS gives every answer.
 
     Attributes:
         error: The `__type` of the error that it is; None for an answer that is none.
@@ -123,6 +103,10 @@ class AwsJsonResponse(JSONResponse):
     @classmethod
     def of_failure(cls, failure: Failure) -> AwsJsonResponse:
         """Say what failed, the way AWS does."""
-        response = cls({"__type": failure.code, "message": failure.message}, failure.status)
+        response = cls({"__type": failure.code, "message": failure.message, **failure.members}, failure.status)
         response.error = failure.code
         return response
+
+    def speak(self, version: Version) -> None:
+        """Say that it is in this version of AWS JSON, which differs in nothing else that is used here."""
+        self.headers["content-type"] = f"application/x-amz-json-{version}"

@@ -81,22 +81,27 @@ def signed_post(
     return httpx2.post(f"{url}/", content=body, headers=headers)
 
 
-def signed_request(url: str, body: bytes) -> bytes:
+def signed_request(url: str, body: bytes, *, target: str = RESOLVE_CUSTOMER) -> bytes:
     """The same as bytes, after whose answer the server hangs up."""
     headers = {"Host": httpx2.URL(url).netloc.decode(), "Content-Length": str(len(body)), "Connection": "close"}
-    lines = [f"{name}: {value}" for name, value in {**headers, **signed_headers(url, body)}.items()]
+    lines = [f"{name}: {value}" for name, value in {**headers, **signed_headers(url, body, target=target)}.items()]
     return "\r\n".join(["POST / HTTP/1.1", *lines, "", ""]).encode() + body
 
 
-def ask_patiently(marketplace: ASGIApp, token: str) -> tuple[httpx2.Response | None, float]:
-    """Ask as boto3 does, and give up after an hour on a clock that jumps: the answer, and the seconds it took."""
-    url, body = "http://localhost", body_of(token)
+def ask_patiently(
+    marketplace: ASGIApp, question: str | bytes, *, target: str = RESOLVE_CUSTOMER
+) -> tuple[httpx2.Response | None, float]:
+    """Ask as boto3 does, and give up after an hour on a clock that jumps: the answer, and the seconds it took.
+
+    The question is a token or a whole body.
+    """
+    url, body = "http://localhost", question if isinstance(question, bytes) else body_of(question)
 
     async def ask() -> tuple[httpx2.Response | None, float]:
         start, response = anyio.current_time(), None
         with anyio.move_on_after(3600):
             async with httpx2.AsyncClient(transport=httpx2.ASGITransport(marketplace), timeout=None) as client:
-                response = await client.post(url, content=body, headers=signed_headers(url, body))
+                response = await client.post(url, content=body, headers=signed_headers(url, body, target=target))
         return response, anyio.current_time() - start
 
     return anyio.run(ask, backend="trio", backend_options={"clock": MockClock(autojump_threshold=0)})

@@ -72,7 +72,8 @@ def test_a_registration_shows_every_attempt_with_request_and_answer(url: str) ->
     text = text_of(page)
     assert f"New product {token[:6]}…{token[-4:]} 3 calls 2 of them retries 200" in text
     shown = re.findall(
-        r"\d\d:\d\d:\d\d Attempt (\d) of 3 (.*?) 0 ms Boto3/[\d.]+, python [\d.]+ (.*?)Signed by(\S+) Invocation(\S+)",
+        r"\d\d:\d\d:\d\d ResolveCustomer Attempt (\d) of 3 (.*?) 0 ms Boto3/[\d.]+, python [\d.]+ (.*?)"
+        r"Signed by(\S+) Invocation(\S+)",
         text,
     )
     assert [(attempt, outcome, remark, key) for attempt, outcome, remark, key, _ in shown] == [

@@ -45,8 +45,8 @@ def test_a_legacy_product_has_a_customer_identifier_in_the_place_of_agreement_an
 ) -> None:
     (agreement,) = marketplace.buyer.agreements(SCENARIOS["legacy-product"])
 
-    assert f"Customer identifier{agreement.id}" in open_page(url).text
-    assert aws.resolve(marketplace.issue_token("legacy-product"))["CustomerIdentifier"] == agreement.id
+    assert f"Customer identifier{agreement.customer_identifier}" in open_page(url).text
+    assert aws.resolve(marketplace.issue_token("legacy-product"))["CustomerIdentifier"] == agreement.customer_identifier
     assert (agreement.license_arn, agreement.short_license) == (None, None)
 
 
@@ -71,7 +71,12 @@ def test_a_token_can_be_issued_for_each_agreement(marketplace: LocalMarketplace,
 def test_only_subscriptions_to_products_with_licenses_that_are_no_trial_can_be_bought_again(url: str) -> None:
     forms = open_page(url).forms_to("agreements")
 
-    assert [form.fields["scenario"] for form in forms] == ["new-product", "second-agreement"]
+    assert [form.fields["scenario"] for form in forms] == [
+        "new-product",
+        "second-agreement",
+        "contract-with-consumption",
+        "pay-as-you-go",
+    ]
 
 
 @pytest.mark.parametrize("scenario", ["legacy-product", "free-trial", "slow", "old-product", ""])
@@ -91,7 +96,11 @@ def test_ten_agreements_are_enough(marketplace: LocalMarketplace, url: str) -> N
     for _ in range(9):
         marketplace.buy_again("new-product")
 
-    assert [form.fields["scenario"] for form in open_page(url).forms_to("agreements")] == ["second-agreement"]
+    assert [form.fields["scenario"] for form in open_page(url).forms_to("agreements")] == [
+        "second-agreement",
+        "contract-with-consumption",
+        "pay-as-you-go",
+    ]
     with pytest.raises(ValueError, match="'new-product' cannot be bought again"):
         marketplace.buy_again("new-product")
     assert len(marketplace.buyer.agreements(SCENARIOS["new-product"])) == 10

@@ -178,3 +178,101 @@ def test_whatever_is_sent_can_be_put_into_a_page(headers: dict[str, str], body: 
 
     assert seen.text.encode().decode() == seen.text
     assert seen.token is None or seen.token.encode().decode() == seen.token
+
+
+LICENSE = "arn:aws:license-manager::111122223333:license:l-0123456789abcdef0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("operation", "members", "shown"),
+    [
+        (
+            "GetEntitlements",
+            {
+                "ProductCode": "acmeanalytics",
+                "Filter": {
+                    "LICENSE_ARN": [LICENSE, LICENSE.replace("license:", "")],
+                    "CUSTOMER_AWS_ACCOUNT_ID": ["123456789012"],
+                },
+                "MaxResults": 5,
+                "NextToken": None,
+            },
+            {
+                "ProductCode": "acmeanalytics",
+                "Filter": {
+                    "LICENSE_ARN": [LICENSE, LICENSE.replace("license:", "")],
+                    "CUSTOMER_AWS_ACCOUNT_ID": ["123456789012"],
+                },
+                "MaxResults": 5,
+                "NextToken": None,
+            },
+        ),
+        ("GetEntitlements", {"NextToken": TOKEN}, {"NextToken": "abcdef…wx=="}),
+        ("GetEntitlements", {"NextToken": "short"}, {"NextToken": "…"}),
+        ("GetEntitlements", {"NextToken": [TOKEN]}, {"NextToken": "…"}),
+        ("GetEntitlements", {"ProductCode": TOKEN}, {"ProductCode": "abcdef…wx=="}),
+        ("GetEntitlements", {"RegistrationToken": "s3cret"}, {"…": "…"}),
+        ("GetEntitlements", {"Filter": {TOKEN: [TOKEN]}}, {"Filter": {"…": "…"}}),
+        (
+            "GetEntitlements",
+            {"Filter": {"DIMENSION": [f"{LICENSE}{TOKEN}"]}},
+            {"Filter": {"DIMENSION": ["arn:aw…wx=="]}},
+        ),
+        ("GetEntitlements", {"ProductCode": "\ud800"}, {"ProductCode": "?"}),
+        ("DescribeAgreement", {"agreementId": "agmt-1"}, {"agreementId": "agmt-1"}),
+        ("DescribeAgreement", {"agreementId": TOKEN}, {"agreementId": "abcdef…wx=="}),
+        (
+            "SearchAgreements",
+            {"filters": [{"name": "Status", "values": ["ACTIVE"]}], "nextToken": TOKEN, "sort": {"sortBy": "EndTime"}},
+            {
+                "filters": [{"name": "Status", "values": ["ACTIVE"]}],
+                "nextToken": "abcdef…wx==",
+                "sort": {"sortBy": "EndTime"},
+            },
+        ),
+        ("SearchAgreements", {"filters": [[[[[[[["deep"]]]]]]]]}, {"filters": [[[[[[["…"]]]]]]]}),
+    ],
+)
+def test_of_other_operations_ids_are_shown_and_tokens_and_members_that_nobody_knows_are_not(
+    operation: str, members: dict[str, object], shown: dict[str, object]
+) -> None:
+    seen = SeenRequest.of(AwsRequest.read({}, json.dumps(members).encode()), operation)
+
+    assert json.loads(seen.text.partition("\n\n")[2]) == shown
+    assert seen.token is None
+
+
+def test_a_body_that_is_as_deep_as_json_can_be_is_shown() -> None:
+    body = b'{"filters": ' + b"[" * 800 + b"]" * 800 + b"}"
+
+    assert "…" in SeenRequest.of(AwsRequest.read({}, body), "SearchAgreements").text
+
+
+@pytest.mark.parametrize(
+    "target", ["AWSMPCommerceService_v20200301.DescribeAgreement", "AWSMPEntitlementService.GetEntitlements"]
+)
+def test_the_target_is_shown_whole(target: str) -> None:
+    seen = SeenRequest.of(AwsRequest.read({"x-amz-target": target}, b""), target.partition(".")[2])
+
+    assert f"x-amz-target: {target}\n" in seen.text
+
+
+@given(
+    st.sampled_from(["GetEntitlements", "DescribeAgreement", "SearchAgreements"]),
+    st.dictionaries(
+        st.sampled_from(["ProductCode", "Filter", "agreementId", "filters", "NextToken", "nextToken"]) | st.text(),
+        st.recursive(values, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3)),
+    ),
+    st.lists(st.sampled_from(["Filter", "filters", "ProductCode", "values", TOKEN, "list"]), max_size=10),
+)
+def test_a_token_is_hidden_wherever_it_is_in_a_body(
+    operation: str, members: dict[str, object], path: list[str]
+) -> None:
+    value: object = TOKEN
+    for name in reversed(path):
+        value = [value] if name == "list" else {name: value}
+
+    seen = SeenRequest.of(AwsRequest.read({}, json.dumps({**members, "ProductCode": value}).encode()), operation)
+
+    assert TOKEN not in seen.text
+    assert seen.text.encode().decode() == seen.text

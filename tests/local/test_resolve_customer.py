@@ -4,7 +4,13 @@ from collections.abc import Callable
 import pytest
 
 from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS, LocalMarketplace, ResolveCall, Scenario
-from tests.local.clients import Aws, ask_patiently
+from starlette_marketplace.local.clocks import wall_clock
+from starlette_marketplace.local.ledger import Ledger
+from starlette_marketplace.local.metering import Metering
+from starlette_marketplace.local.tokens import TokenStore
+from starlette_marketplace.local.wire import AwsRequest
+from tests.local.clients import Aws, ask_patiently, body_of
+from tests.local.timers import Timer
 from tests.support.sockets import answer_on, connect
 
 
@@ -47,7 +53,7 @@ def test_the_product_of_another_seller_resolves_to_a_product_code_that_is_not_th
     answer = aws.resolve(marketplace.issue_token("wrong-product"))
 
     assert answer["ProductCode"] == "someoneelse"
-    assert PRODUCT_CODES == ("acmeanalytics", "acmelegacy")
+    assert PRODUCT_CODES == ("acmeanalytics", "acmelegacy", "acmepipelines", "acmegateway")
 
 
 @pytest.mark.parametrize(
@@ -159,6 +165,8 @@ def test_the_scenarios_that_resolve_are_known(marketplace: LocalMarketplace) -> 
         "free-trial",
         "legacy-product",
         "second-agreement",
+        "contract-with-consumption",
+        "pay-as-you-go",
         "wrong-product",
         "no-license-yet",
         "slow",
@@ -221,3 +229,18 @@ def test_a_call_that_does_not_say_how_long_it_is_is_refused(url: str) -> None:
             b"POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
         )
         assert answer_on(connection).startswith("HTTP/1.1 413 ")
+
+
+def test_a_token_that_is_forgotten_while_its_call_is_answered_is_invalid() -> None:
+    timer = Timer()
+    ledger, tokens = Ledger(1, wall_clock, timer), TokenStore(1, timer)
+    token = tokens.issue(SCENARIOS["new-product"], ledger.buy("123456789012", SCENARIOS["new-product"]))
+    conditions = LocalMarketplace().conditions
+    (operation,) = Metering(tokens, ledger, conditions, timer).operations
+    question = operation.read(AwsRequest.read({}, body_of(token)))
+
+    tokens.clear()
+
+    response, remark = question.answer()
+    assert response.status_code == 400
+    assert remark == "This marketplace has not issued the token, or has forgotten it."

@@ -8,7 +8,14 @@ from tests.local.clients import Aws, ask_patiently
 from tests.local.pages import TOKEN, Page, open_page
 from tests.support.servers import serve
 
-SUBSCRIPTIONS = ["new-product", "free-trial", "legacy-product", "second-agreement"]
+SUBSCRIPTIONS = [
+    "new-product",
+    "free-trial",
+    "legacy-product",
+    "second-agreement",
+    "contract-with-consumption",
+    "pay-as-you-go",
+]
 TROUBLES = [
     "wrong-product",
     "expired",
@@ -46,7 +53,8 @@ def test_subscriptions_come_first_and_then_everything_that_goes_wrong_the_rarer_
         *((slug, True) for slug in RARE_TROUBLES),
     ]
     assert [slug for slug, _ in shown] == list(SCENARIOS)
-    headings = [page.text.index(text) for text in ("Your subscriptions", "When things go wrong", "Rarer failures")]
+    sections = ("Your subscriptions", "When things go wrong", "Rarer failures")
+    headings = [page.text.index(text) for text in sections]
     assert headings == sorted(headings)
 
 
@@ -145,7 +153,7 @@ def test_the_form_that_is_posted_is_shown_with_its_token_shortened(marketplace: 
 def test_there_is_one_headline_and_a_headline_over_each_card(url: str) -> None:
     headings = open_page(url).headings
 
-    assert headings == ["h1"] + ["h2"] * 4 + ["h2"] + ["h3"] * 9 + ["h2"] + ["h3"] * 13
+    assert headings == ["h1"] + ["h2"] * 6 + ["h2"] + ["h3"] * 9 + ["h2"] + ["h3"] * 13
 
 
 def test_the_page_says_how_aws_behaves_today(marketplace: LocalMarketplace, url: str) -> None:

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from starlette_marketplace.local import LocalMarketplace, ResolveCall
-from starlette_marketplace.local.wire import AwsRequest, Failure, read_registration_token
+from starlette_marketplace.local.failures import Failure
+from starlette_marketplace.local.wire import AwsRequest, read_registration_token
 from tests.local.clients import RESOLVE_CUSTOMER, Aws, body_of, signed_post
 
 

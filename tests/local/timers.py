@@ -1,3 +1,6 @@
+from datetime import UTC, datetime
+
+
 class Timer:
     """Seconds that pass when a test says so."""
 
@@ -16,3 +19,17 @@ class Draws:
 
     def __call__(self) -> float:
         return self._numbers.pop(0)
+
+
+class Clock:
+    """The time, which passes when a test says so."""
+
+    def __init__(self) -> None:
+        self.seconds = datetime(2026, 11, 25, 12, tzinfo=UTC).timestamp()
+
+    def __call__(self) -> float:
+        return self.seconds
+
+    @property
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.seconds, UTC)

@@ -39,7 +39,7 @@ from starlette_marketplace.hooks import (
     RegistrationRequested,
     RegistrationResolved,
 )
-from starlette_marketplace.local import LocalMarketplace, ResolveCall
+from starlette_marketplace.local import Agreement, Call, LocalMarketplace, ResolveCall
 from starlette_marketplace.registration.redis import RedisCache
 from starlette_marketplace.registration.shared_cache import SharedCache
 from starlette_marketplace.testing import (
@@ -250,4 +250,8 @@ def of_a_test(client: TestClient, local_marketplace: RunningMarketplace) -> None
     assert_type(local_marketplace.form("new-product"), dict[str, str])
     assert_type(local_marketplace.marketplace, LocalMarketplace)
     assert_type(local_marketplace.resolve_calls, list[ResolveCall])
+    assert_type(local_marketplace.marketplace.calls, list[Call])
+    assert_type(local_marketplace.marketplace.cancel(), Agreement)
+    assert_type(local_marketplace.marketplace.change_plan(None, "Team"), Agreement)
+    assert_type(local_marketplace.marketplace.renew("agmt-1", new_license=True), Agreement)
     make_customer(product="acme")  # type: ignore[call-arg]
