@@ -15,6 +15,7 @@ from .buyers import Buyers
 from .calls import Call, CallLog, ResolveCall, WatchedResponse
 from .clocks import monotonic, wall_clock
 from .conditions import Conditions
+from .entitlements import EntitlementService
 from .exchange import SeenRequest
 from .failures import TOO_LARGE, UNKNOWN_OPERATION
 from .guard import Guard
@@ -80,7 +81,7 @@ class LocalMarketplace(SubscriptionManager):
         super().__init__(ledger, tokens)
         self._buyers = Buyers(ledger)
         self._calls = CallLog(limit)
-        services = (Metering(tokens, ledger, self._conditions, timer),)
+        services = (Metering(tokens, ledger, self._conditions, timer), EntitlementService(ledger))
         self._operations = {operation.target: operation for service in services for operation in service.operations}
         self._desk = Desk(self._conditions, random)
         pages = Pages()

@@ -4,6 +4,7 @@ import pytest
 
 from starlette_marketplace.local import LocalMarketplace
 from tests.local.clients import Aws
+from tests.local.readers import Reader
 from tests.support.servers import serve
 
 
@@ -22,3 +23,9 @@ def url(marketplace: LocalMarketplace) -> Iterator[str]:
 def aws(url: str) -> Iterator[Aws]:
     with Aws(url) as client:
         yield client
+
+
+@pytest.fixture
+def reader(url: str) -> Iterator[Reader]:
+    with Reader(url) as clients:
+        yield clients
