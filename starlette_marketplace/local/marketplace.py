@@ -14,6 +14,7 @@ from .activity import Activity
 from .buyers import Buyers
 from .calls import Call, CallLog, ResolveCall, WatchedResponse
 from .clocks import monotonic, wall_clock
+from .commerce import Commerce
 from .conditions import Conditions
 from .entitlements import EntitlementService
 from .exchange import SeenRequest
@@ -81,7 +82,7 @@ class LocalMarketplace(SubscriptionManager):
         super().__init__(ledger, tokens)
         self._buyers = Buyers(ledger)
         self._calls = CallLog(limit)
-        services = (Metering(tokens, ledger, self._conditions, timer), EntitlementService(ledger))
+        services = (Metering(tokens, ledger, self._conditions, timer), EntitlementService(ledger), Commerce(ledger))
         self._operations = {operation.target: operation for service in services for operation in service.operations}
         self._desk = Desk(self._conditions, random)
         pages = Pages()

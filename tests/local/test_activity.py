@@ -21,6 +21,7 @@ from tests.local.clients import (
     signed_request,
 )
 from tests.local.pages import Page, open_page
+from tests.local.readers import Reader
 from tests.local.timers import Draws, Timer
 from tests.local.watched import Watched
 from tests.support.servers import serve
@@ -461,3 +462,73 @@ def test_the_page_runs_one_script_of_ours_and_nothing_from_elsewhere(url: str) -
 
 def test_without_script_there_is_a_link_to_look_again(url: str) -> None:
     assert re.search(r'<noscript>.*<a href="activity">Look again</a></noscript>', httpx2.get(f"{url}/activity").text)
+
+
+def test_what_is_asked_about_a_subscription_stands_with_its_latest_registration(
+    marketplace: LocalMarketplace, url: str, aws: Aws, reader: Reader
+) -> None:
+    aws.resolve(marketplace.issue_token("new-product"))
+    token = marketplace.issue_token("new-product")
+    customer = aws.resolve(token)
+    license_filter = {"LICENSE_ARN": [customer["LicenseArn"]]}
+
+    reader.page(Filter=license_filter)
+    reader.describe(customer["Metadata"]["AgreementId"])
+    reader.search(LicenseArn=customer["LicenseArn"])
+
+    page = open_page(f"{url}/activity")
+    assert f"New product {token[:6]}…{token[-4:]} 4 calls 200" in text_of(page)
+    operations = re.findall(r"\d\d:\d\d:\d\d (\w+) Attempt 1 of 1 200", text_of(page))
+    assert operations == [
+        "ResolveCustomer",
+        "GetEntitlements",
+        "DescribeAgreement",
+        "SearchAgreements",
+        "ResolveCustomer",
+    ]
+    assert json.loads(page.preformatted[2].partition("\n\n")[2])["Filter"] == license_filter
+    agreement = marketplace.agreement()
+    assert {call.subscription for call in marketplace.calls} == {agreement.id}
+    assert [call.scenario for call in marketplace.calls] == ["new-product"] * 5
+
+
+def test_what_is_asked_about_a_subscription_that_never_registered_stands_by_itself(
+    marketplace: LocalMarketplace, url: str, reader: Reader
+) -> None:
+    marketplace.issue_token("pay-as-you-go")
+
+    reader.describe(marketplace.agreement().id)
+
+    assert "Pay as you go 1 call 200" in text_of(open_page(f"{url}/activity"))
+
+
+def test_what_is_asked_about_no_subscription_or_about_all_stands_by_its_operation(
+    marketplace: LocalMarketplace, url: str, reader: Reader
+) -> None:
+    marketplace.issue_token("new-product")
+    reader.rows(size=2)
+    reader.search()
+    with suppress(ClientError):
+        reader.describe("agmt-1")
+
+    text = text_of(open_page(f"{url}/activity"))
+
+    assert "DescribeAgreement 1 call 404 ResourceNotFoundException" in text
+    assert "SearchAgreements 1 call 200" in text
+    assert "GetEntitlements 2 calls 200" in text
+
+
+def test_the_token_for_the_next_page_is_shortened_in_request_and_answer(
+    marketplace: LocalMarketplace, url: str, reader: Reader
+) -> None:
+    marketplace.issue_token("new-product")
+    marketplace.issue_token("free-trial")
+    first = reader.page(MaxResults=7)
+    reader.page(NextToken=first["NextToken"])
+    reader.search(size=1)
+
+    page = open_page(f"{url}/activity")
+
+    assert first["NextToken"] not in page.text
+    tokens = re.findall(r'"[Nn]extToken": "(.*)"', "\n".join(page.preformatted))
+    assert tokens == ["…"] * 4
