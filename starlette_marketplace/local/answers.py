@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from starlette.responses import HTMLResponse, Response
 
@@ -33,6 +33,21 @@ def say_without(member: str) -> Answer:
 def say_this(members: Members) -> Answer:
     """Say this, whatever is asked for."""
     return lambda _: AwsJsonResponse(members)
+
+
+def say_nulls(members: Members) -> Response:
+    """Say all that is asked for, and every member of it is null."""
+    return AwsJsonResponse(dict.fromkeys(members))
+
+
+def say_rows(member: str, change: Callable[[Members], Members]) -> Answer:
+    """Say what is asked for, but each row of one member otherwise."""
+
+    def answer(members: Members) -> Response:
+        rows = cast("list[Members]", members.get(member, []))
+        return AwsJsonResponse({**members, member: [change(row) for row in rows]})
+
+    return answer
 
 
 def refuse(failure: Failure) -> Answer:

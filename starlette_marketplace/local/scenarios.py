@@ -13,6 +13,7 @@ from .answers import (
 )
 from .failures import EXPIRED_TOKEN, INTERNAL_ERROR, INVALID_TOKEN, THROTTLED, Failure
 from .products import FORECAST, GATEWAY, PIPELINES, REPORTS
+from .reading_troubles import READING_TROUBLES
 from .scenario import Scenario
 
 _MEMBERS = ("CustomerIdentifier", "CustomerAWSAccountId", "ProductCode", "LicenseArn", "Metadata")
@@ -209,7 +210,7 @@ RARE_TROUBLES = (
     ),
 )
 
-SCENARIOS = {scenario.slug: scenario for scenario in SUBSCRIPTIONS + TROUBLES + RARE_TROUBLES}
+SCENARIOS = {scenario.slug: scenario for scenario in SUBSCRIPTIONS + TROUBLES + RARE_TROUBLES + READING_TROUBLES}
 """Every scenario by its slug, in the order of the storefront."""
 
 

@@ -9,6 +9,7 @@ from starlette.routing import Route
 
 from .pages import address_of, refuse, text_field
 from .products import PRODUCT_CODES
+from .reading_troubles import READING_TROUBLES
 from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES, find_scenario
 from .tokens import shorten
 
@@ -57,6 +58,7 @@ class Storefront:
             "subscriptions": SUBSCRIPTIONS,
             "troubles": TROUBLES,
             "rare_troubles": RARE_TROUBLES,
+            "reading_troubles": READING_TROUBLES,
             "registration_url": self._conditions.registration_url,
             "fields_for": self._fields_for,
             "shorten": shorten,

@@ -7,6 +7,7 @@ from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS, LocalMarketpla
 from starlette_marketplace.local.clocks import wall_clock
 from starlette_marketplace.local.ledger import Ledger
 from starlette_marketplace.local.metering import Metering
+from starlette_marketplace.local.reading_troubles import READING_TROUBLES
 from starlette_marketplace.local.tokens import TokenStore
 from starlette_marketplace.local.wire import AwsRequest
 from tests.local.clients import Aws, ask_patiently, body_of
@@ -170,6 +171,7 @@ def test_the_scenarios_that_resolve_are_known(marketplace: LocalMarketplace) -> 
         "wrong-product",
         "no-license-yet",
         "slow",
+        *(scenario.slug for scenario in READING_TROUBLES),
     }
 
 

@@ -42,6 +42,36 @@ RARE_TROUBLES = [
     "nulls",
     "empty-strings",
 ]
+READING_TROUBLES = [
+    "not-yet-entitled",
+    "entitlements-throttled",
+    "entitlements-internal-error",
+    "entitlements-access-denied",
+    "entitlements-invalid-parameter",
+    "entitlements-html-503",
+    "entitlements-not-json",
+    "entitlements-empty-answer",
+    "entitlements-hanging-headers",
+    "entitlements-hanging-body",
+    "entitlements-other-license",
+    "entitlements-other-account",
+    "entitlements-other-product",
+    "entitlements-several-pages",
+    "entitlements-empty-pages",
+    "entitlements-no-value",
+    "entitlements-nulls",
+    "entitlements-unknown-type",
+    "agreement-access-denied",
+    "agreement-not-found",
+    "agreement-throttled",
+    "agreement-internal-error",
+    "agreement-invalid",
+    "agreement-html-503",
+    "agreement-hanging-headers",
+    "agreement-unknown-status",
+    "agreement-nulls",
+    "agreement-no-members",
+]
 
 
 def test_subscriptions_come_first_and_then_everything_that_goes_wrong_the_rarer_failures_folded(url: str) -> None:
@@ -50,10 +80,10 @@ def test_subscriptions_come_first_and_then_everything_that_goes_wrong_the_rarer_
     shown = [(form.scenario, form.folded) for form in page.forms if TOKEN in form.fields]
     assert shown == [
         *((slug, False) for slug in SUBSCRIPTIONS + TROUBLES),
-        *((slug, True) for slug in RARE_TROUBLES),
+        *((slug, True) for slug in RARE_TROUBLES + READING_TROUBLES),
     ]
     assert [slug for slug, _ in shown] == list(SCENARIOS)
-    sections = ("Your subscriptions", "When things go wrong", "Rarer failures")
+    sections = ("Your subscriptions", "When things go wrong", "Rarer failures", "Failures after the registration")
     headings = [page.text.index(text) for text in sections]
     assert headings == sorted(headings)
 
@@ -153,7 +183,7 @@ def test_the_form_that_is_posted_is_shown_with_its_token_shortened(marketplace: 
 def test_there_is_one_headline_and_a_headline_over_each_card(url: str) -> None:
     headings = open_page(url).headings
 
-    assert headings == ["h1"] + ["h2"] * 6 + ["h2"] + ["h3"] * 9 + ["h2"] + ["h3"] * 13
+    assert headings == ["h1"] + ["h2"] * 6 + ["h2"] + ["h3"] * 9 + ["h2"] + ["h3"] * 13 + ["h2"] + ["h3"] * 28
 
 
 def test_the_page_says_how_aws_behaves_today(marketplace: LocalMarketplace, url: str) -> None:
