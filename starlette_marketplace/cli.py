@@ -2,46 +2,23 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
-import functools
 import io
 import logging
 import os
 import re
-import secrets
 import sys
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from ._version import __version__
+from .cli_local import REGISTRATION_PATH, add_local, registration_url
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from .doctor import Finding
 
-_REGISTRATION_PATH = "/marketplace/register"
-
 # What a shell makes of a process that SIGPIPE has ended.
 _BROKEN_PIPE = 128 + 13
-
-_READY = """\
-The local marketplace is open: {address}
-Watch every call as it happens: {address}/activity
-
-It sends buyers to {registration_url} (--app changes that), and listens on this machine only.
-For your app to ask this marketplace instead of AWS, start it with:
-
-  export AWS_ENDPOINT_URL_MARKETPLACE_METERING={address}
-  export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local
-  export MARKETPLACE_PRODUCT_CODES={product_codes}
-  export MARKETPLACE_SECRET_KEY={secret_key}
-  export MARKETPLACE_HTTPS_ONLY=false
-
-A role and the command doctor need AWS_ENDPOINT_URL_STS={address} as well.
-In code, the first of these is the setting endpoint_url; {address}/connect has more, for every language.
-Ctrl-C closes the marketplace.
-"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,76 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A name that the terminal cannot show is no reason to stop.
         sys.stdout.reconfigure(errors="backslashreplace")
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    app_command = None
+    if "--" in arguments and arguments[0] == "local":
+        end = arguments.index("--")
+        arguments, app_command = arguments[:end], arguments[end + 1 :]
     parser = argparse.ArgumentParser(
         prog="starlette-marketplace", description="Tools for AWS Marketplace registration in FastAPI and Starlette."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    _add_local(commands)
+    add_local(commands)
     _add_doctor(commands)
-    arguments = parser.parse_args(argv)
-    command: Callable[[argparse.Namespace], int] = arguments.command
-    return command(arguments)
-
-
-def _add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    summary = "a stand-in for AWS Marketplace on this machine"
-    parser = commands.add_parser("local", help=f"run {summary}", description=f"Run {summary}, on loopback only.")
-    parser.add_argument(
-        "--app",
-        metavar="URL",
-        type=_registration_url,
-        default="http://127.0.0.1:8000",
-        help=f"your app; without a path, {_REGISTRATION_PATH} is added (default: %(default)s, which to a browser is "
-        "another site than localhost, as your app is to AWS Marketplace)",
-    )
-    parser.add_argument(
-        "--port", type=_port, default=8001, help="port of the marketplace; 0 takes a free one (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--host",
-        default="localhost",
-        help="127.0.0.1, ::1 or localhost, which is both; no other, because whoever reaches the marketplace can take "
-        "on the identity of any buyer (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--latency", metavar="MS", default="0", help="milliseconds that every answer of AWS is late (default: 0)"
-    )
-    parser.add_argument(
-        "--error-rate", metavar="PERCENT", default="0", help="percentage of calls that fail by chance (default: 0)"
-    )
-    parser.add_argument(
-        "--token-life", metavar="SECONDS", default="", help="seconds until a token expires (default: it never does)"
-    )
-    parser.set_defaults(command=functools.partial(_local, parser))
-
-
-def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
-    try:
-        from .local import PRODUCT_CODES, LocalMarketplace, bind_loopback, run
-    except ImportError as exc:
-        return _fail(str(exc))
-    marketplace = LocalMarketplace(arguments.app)
-    texts = {"latency": arguments.latency, "error-rate": arguments.error_rate, "token-life": arguments.token_life}
-    for name, error in marketplace.conditions.read(texts).items():
-        parser.error(f"argument --{name}: {error}")
-    try:
-        listeners = bind_loopback(arguments.port, host=arguments.host)
-    except ValueError as exc:
-        parser.error(f"argument --host: {exc}")
-    except OSError as exc:
-        if exc.errno == errno.EADDRINUSE:
-            return _fail(f"Port {arguments.port} is already in use: choose another one with --port.")
-        return _fail(f"Port {arguments.port} cannot be used: {exc.strerror}.")
-    host = f"[{arguments.host}]" if ":" in arguments.host else arguments.host
-    ready = _READY.format(
-        address=f"http://{host}:{listeners[0].getsockname()[1]}",
-        registration_url=arguments.app,
-        product_codes=",".join(PRODUCT_CODES),
-        secret_key=secrets.token_urlsafe(32),
-    )
-    run(marketplace, listeners, on_ready=lambda: print(ready, flush=True))
-    return 0
+    namespace = parser.parse_args(arguments, argparse.Namespace(app_command=app_command))
+    command: Callable[[argparse.Namespace], int] = namespace.command
+    return command(namespace)
 
 
 def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -147,7 +69,7 @@ def _add_doctor(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -
     parser.add_argument(
         "--url",
         type=_public_url,
-        help=f"the fulfillment URL that AWS Marketplace has, to try it; without a path, {_REGISTRATION_PATH} is added",
+        help=f"the fulfillment URL that AWS Marketplace has, to try it; without a path, {REGISTRATION_PATH} is added",
     )
     parser.add_argument("--json", action="store_true", help="write JSON")
     parser.set_defaults(command=_doctor)
@@ -202,26 +124,4 @@ def _public_url(text: str) -> str:
         raise argparse.ArgumentTypeError(
             f"{text!r} has letters that a URL has not: write its host as xn--..., and its path percent-encoded"
         )
-    return _registration_url(text)
-
-
-def _registration_url(text: str) -> str:
-    try:
-        url = urlsplit(text)
-        is_usable = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-    except ValueError:
-        is_usable = False
-    if not is_usable:
-        raise argparse.ArgumentTypeError(f"{text!r} is not an http or https URL such as http://127.0.0.1:8000")
-    return url._replace(path=_REGISTRATION_PATH).geturl() if url.path in ("", "/") else text
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text) <= 65535):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a port from 0 to 65535")
-    return int(text)
-
-
-def _fail(message: str) -> int:
-    print(message, file=sys.stderr)
-    return 1
+    return registration_url(text)

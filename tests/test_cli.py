@@ -16,7 +16,7 @@ import pytest
 
 from starlette_marketplace._version import __version__
 from starlette_marketplace.cli import main
-from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.local import ENDPOINTS, LocalMarketplace
 
 COMMAND = Path(sysconfig.get_path("scripts"), "starlette-marketplace")
 
@@ -75,7 +75,9 @@ def test_ctrl_c_ends_the_command_without_an_error(monkeypatch: pytest.MonkeyPatc
     printed = opened_with(monkeypatch)
 
     assert re.search(r"is open: http://localhost:\d+\n", printed)
-    assert re.search(r"export AWS_ENDPOINT_URL_MARKETPLACE_METERING=http://localhost:\d+\n", printed)
+    for name in ENDPOINTS:
+        assert re.search(rf"export {name}=http://localhost:\d+\n", printed)
+    assert "  starlette-marketplace local -- COMMAND   # such as uvicorn acme:app\n" in printed
     assert "export AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local\n" in printed
     assert "export MARKETPLACE_PRODUCT_CODES=acmeanalytics,acmelegacy,acmepipelines,acmegateway\n" in printed
 
@@ -145,7 +147,7 @@ def test_a_host_that_is_loopback_is_printed_in_every_address(
     addresses = re.findall(r"http://\S+", re.sub(r"It sends buyers to \S+", "", printed))
     port = re.findall(r":(\d+)\n", printed)[0]
     assert [re.fullmatch(rf"{address}:{port}(/activity|/connect)?", each) for each in addresses].count(None) == 0
-    assert len(addresses) == 5
+    assert len(addresses) == 7
 
 
 def test_the_marketplace_opens_with_the_conditions_that_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

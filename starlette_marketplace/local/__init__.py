@@ -3,14 +3,16 @@
 try:
     from .agreements import Agreement
     from .calls import Call, ResolveCall
+    from .command import AppCommand
     from .conditions import CONDITIONS, Condition, Conditions
+    from .environment import ENDPOINTS, app_environment
     from .exchange import SeenRequest
     from .marketplace import LocalMarketplace
     from .plans import Plan
     from .products import PRODUCT_CODES, Product
     from .scenario import Scenario
     from .scenarios import SCENARIOS
-    from .server import bind_loopback, run
+    from .server import bind_loopback, run, run_beside
 except ModuleNotFoundError as _error:
     raise ImportError(
         f'The local marketplace needs {_error.name} of the extra "local": pip install "starlette-marketplace[local]"'
@@ -18,9 +20,11 @@ except ModuleNotFoundError as _error:
 
 __all__ = [
     "CONDITIONS",
+    "ENDPOINTS",
     "PRODUCT_CODES",
     "SCENARIOS",
     "Agreement",
+    "AppCommand",
     "Call",
     "Condition",
     "Conditions",
@@ -30,6 +34,8 @@ __all__ = [
     "ResolveCall",
     "Scenario",
     "SeenRequest",
+    "app_environment",
     "bind_loopback",
     "run",
+    "run_beside",
 ]
