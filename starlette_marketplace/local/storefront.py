@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from .pages import address_of, refuse, text_field
+from .environment import ENDPOINTS
+from .pages import SCRIPTED, address_of, refuse, text_field
 from .products import PRODUCT_CODES
 from .reading_troubles import READING_TROUBLES
 from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES, find_scenario
@@ -96,8 +97,9 @@ class Storefront:
     async def _show_how_to_connect(self, request: Request) -> Response:
         values = {
             "address": address_of(request),
+            "endpoints": ENDPOINTS,
             "port": request.url.port or 80,
             "registration_url": self._conditions.registration_url,
             "product_codes": PRODUCT_CODES,
         }
-        return self._pages.show("connect.html", values)
+        return self._pages.show("connect.html", values, allows=SCRIPTED)

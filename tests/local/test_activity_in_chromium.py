@@ -136,9 +136,12 @@ def test_everything_can_be_done_by_keyboard_and_without_script(
     expect(paper.locator("#new-product").get_by_role("button", name="Set up your account")).to_have_count(2)
 
     paper.get_by_role("link", name="Activity").click()
+    paper.locator("#conditions summary").focus()
+    paper.keyboard.press("Enter")
     paper.get_by_label("Latency in milliseconds").fill("5")
     paper.keyboard.press("Enter")
     expect(paper.get_by_label("Latency in milliseconds")).to_have_value("5")
+    expect(paper.get_by_text("5 ms latency")).to_be_visible()
     assert marketplace.delay == 0.005
     expect(paper.get_by_role("button", name="Pause")).to_be_hidden()
     aws.resolve(marketplace.issue_token("new-product"))
@@ -152,6 +155,7 @@ def test_whatever_a_control_shows_the_browser_sends(
 ) -> None:
     marketplace.delay, marketplace.error_rate, marketplace.token_life = values
     paper.goto(f"{url}/activity")
+    paper.get_by_text("AWS today").click()
 
     with paper.expect_response("**/conditions") as response:
         paper.get_by_role("button", name="Set").click()
@@ -206,3 +210,72 @@ def test_no_page_is_wider_than_a_phone(
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
 
     assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_the_link_to_the_conditions_opens_them(url: str, paper: Page) -> None:
+    paper.goto(url)
+    paper.get_by_role("link", name="Change").click()
+
+    expect(paper.get_by_label("Latency in milliseconds")).to_be_visible()
+
+
+@pytest.mark.parametrize("path", ["", "activity"])
+def test_a_phone_shows_what_a_page_is_for_in_its_upper_half(
+    marketplace: LocalMarketplace, url: str, aws: Aws, paper: Page, path: str
+) -> None:
+    marketplace.shop_as_another_buyer()
+    aws.resolve(marketplace.issue_token("new-product"))
+    paper.set_viewport_size({"width": 390, "height": 844})
+
+    paper.goto(f"{url}/{path}")
+
+    first = paper.locator("article").first.bounding_box()
+    assert first
+    assert first["y"] < 500
+
+
+@pytest.mark.parametrize("width", [1280, 800])
+def test_buttons_of_cards_side_by_side_stand_at_one_height(
+    marketplace: LocalMarketplace, url: str, paper: Page, width: int
+) -> None:
+    marketplace.buy_again("new-product")
+    paper.set_viewport_size({"width": width, "height": 900})
+    paper.goto(url)
+    tops: dict[float, set[float]] = {}
+
+    for card in paper.locator(".cards article:visible").all():
+        whole, button = card.bounding_box(), card.get_by_role("button").first.bounding_box()
+        assert whole
+        assert button
+        tops.setdefault(whole["y"], set()).add(button["y"])
+
+    assert len(tops) >= 5
+    assert {len(heights) for heights in tops.values()} == {1}
+
+
+def test_what_is_to_be_typed_can_be_copied(chromium: Chromium, url: str) -> None:
+    with closing(chromium.new_context(permissions=["clipboard-read", "clipboard-write"])) as context:
+        page = context.new_page()
+        page.goto(f"{url}/connect")
+        button = page.get_by_role("button", name="Copy").first
+        button.click()
+
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+        expect(page.get_by_role("button", name="Copied")).to_have_count(0)
+        assert page.evaluate("navigator.clipboard.readText()") == "starlette-marketplace local -- uvicorn acme:app"
+
+
+def test_what_may_not_be_copied_is_selected(url: str, page: Page) -> None:
+    page.add_init_script("navigator.clipboard.writeText = () => Promise.reject(new Error('not allowed'))")
+    page.goto(f"{url}/connect")
+    page.get_by_role("button", name="Copy").first.click()
+
+    expect(page.get_by_role("button", name="Selected")).to_be_visible()
+    assert page.evaluate("String(getSelection())") == "starlette-marketplace local -- uvicorn acme:app"
+
+
+def test_without_script_there_is_nothing_to_press_in_vain(url: str, paper: Page) -> None:
+    paper.goto(f"{url}/connect")
+
+    expect(paper.get_by_text("starlette-marketplace local -- uvicorn acme:app", exact=True)).to_be_visible()
+    expect(paper.get_by_role("button")).to_have_count(0)

@@ -6,7 +6,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from starlette_marketplace.local import PRODUCT_CODES, LocalMarketplace, ResolveCall
+from starlette_marketplace.local import ENDPOINTS, PRODUCT_CODES, LocalMarketplace, ResolveCall
 from tests.local.pages import open_page
 
 A_HOST = """
@@ -30,21 +30,23 @@ def test_the_page_says_what_to_set_with_the_address_under_which_it_was_found(url
 
     page = open_page(f"{address}/connect")
 
-    environment, python, javascript, cli, ours, registration_url, command = page.preformatted
-    assert f"export AWS_ENDPOINT_URL_MARKETPLACE_METERING={address}\n" in environment
+    command, environment, python, javascript, cli, registration_url, with_address = page.preformatted
+    assert command == "starlette-marketplace local -- uvicorn acme:app"
+    for name in ENDPOINTS:
+        assert f"export {name}={address}\n" in environment
     assert f'endpoint_url="{address}"' in python
     assert f'endpoint: "{address}"' in javascript
     assert f"--endpoint-url {address} " in cli
-    assert f"export AWS_ENDPOINT_URL_MARKETPLACE_METERING={address}\n" in ours
     assert registration_url == LocalMarketplace().registration_url
-    assert command == f"starlette-marketplace local --port {httpx2.URL(url).port} --app {registration_url}"
+    port = httpx2.URL(url).port
+    assert with_address == f"starlette-marketplace local --port {port} --app {registration_url} -- uvicorn acme:app"
     assert page.headings[0] == "h1"
     for code in PRODUCT_CODES:
         assert code in page.text
 
 
 def test_the_python_example_resolves_a_token(marketplace: LocalMarketplace, url: str) -> None:
-    example = open_page(f"{url}/connect").preformatted[1]
+    example = open_page(f"{url}/connect").preformatted[2]
     names: dict[str, object] = {"token": marketplace.issue_token("new-product")}
 
     exec(compile(example + "\nmetering.close()", "connect.html", "exec"), names)
@@ -54,10 +56,10 @@ def test_the_python_example_resolves_a_token(marketplace: LocalMarketplace, url:
     assert answer["CustomerAWSAccountId"] == marketplace.buyer.account_id
 
 
-def test_an_app_with_this_package_needs_no_more_than_its_example(
+def test_an_app_with_this_package_needs_no_more_than_the_variables(
     marketplace: LocalMarketplace, url: str, tmp_path: Path
 ) -> None:
-    example = open_page(f"{url}/connect").preformatted[4]
+    example = open_page(f"{url}/connect").preformatted[1]
     environment = {"HOME": str(tmp_path), "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.defpath}"}
 
     host = subprocess.run(
@@ -75,7 +77,7 @@ def test_an_app_with_this_package_needs_no_more_than_its_example(
 
 
 def test_the_documentation_has_the_same_example(url: str) -> None:
-    example = open_page(f"{url}/connect").preformatted[4]
+    example = open_page(f"{url}/connect").preformatted[1]
 
     assert f"```sh\n{example.replace(url, 'http://localhost:8001')}\n```" in DOCS
 
