@@ -66,11 +66,11 @@ def take_pictures(page: Page, storefront: str) -> None:
         page.get_by_role("heading", level=1).wait_for()
     page.screenshot(path=IMAGES / "signup.png")
     page.goto(f"{storefront}/activity")
-    page.locator("summary").first.click()
+    page.locator(".calls summary").first.click()
     page.get_by_role("button", name="Pause").click()
     # boto3 names the machine's kernel, which is not for the documentation.
     page.locator("pre").first.evaluate("pre => pre.textContent = pre.textContent.replace(/os.linux#\\S+/, 'os/linux')")
-    page.evaluate("scrollTo(0, document.querySelector('form').getBoundingClientRect().bottom)")
+    page.evaluate("scrollTo(0, document.querySelector('h1').getBoundingClientRect().bottom)")
     page.screenshot(path=IMAGES / "activity.png")
     page.set_viewport_size({"width": 760, "height": 640})
     page.goto(storefront)

@@ -6,16 +6,16 @@ import pytest
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import BrowserContext, Page
 
-from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.local import ENDPOINTS, LocalMarketplace
 from tests.support.chromium import open_chromium
 
 
 @pytest.fixture
 def environment(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the README sets."""
+    """What `starlette-marketplace local -- ...` sets."""
     _, url = running_marketplace
     for name, value in {
-        "AWS_ENDPOINT_URL_MARKETPLACE_METERING": url,
+        **dict.fromkeys(ENDPOINTS, url),
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",

@@ -3,7 +3,7 @@ import re
 from datetime import UTC, datetime
 
 from starlette_marketplace import MarketplaceSettings, Registration
-from starlette_marketplace.local import SCENARIOS
+from starlette_marketplace.local import SCENARIOS, app_environment
 from starlette_marketplace.registration.session import RegistrationSession
 from starlette_marketplace.testing import make_customer
 from tests.docs.programs import ROOT
@@ -63,9 +63,15 @@ def test_every_program_names_its_login_cookie_so_that_no_subdomain_can_set_it() 
 
 
 def test_the_page_of_the_local_marketplace_has_every_scenario() -> None:
-    page = (ROOT / "docs/local-marketplace.md").read_text()
+    page = (ROOT / "docs/local-marketplace.md").read_text().partition("| scenario |")[2]
     rows = re.findall(r"^\| `([\w-]+)` \| (.+) \|$", page, re.MULTILINE)
     assert rows == [(slug, scenario.summary) for slug, scenario in SCENARIOS.items()]
+
+
+def test_the_page_of_the_local_marketplace_names_what_it_sets() -> None:
+    page = (ROOT / "docs/local-marketplace.md").read_text()
+    for name in app_environment("http://localhost:8001", {}):
+        assert f"`{name}`" in page or name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE") or f" {name}=" in page
 
 
 def test_the_page_on_scaling_names_the_sizes_of_the_cookie() -> None:

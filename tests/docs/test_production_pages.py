@@ -42,17 +42,14 @@ FOREIGN = [
 @pytest.fixture
 def shops(
     environment: None,
-    running_marketplace: tuple[LocalMarketplace, str],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> ModuleType:
     """docs/src/several_products.py, in an empty folder, with the variables that its page sets."""
-    _, url = running_marketplace
     monkeypatch.chdir(tmp_path)
     exports = "".join(re.findall(r"^```sh\n(.+?)^```$", SEVERAL, re.MULTILINE | re.DOTALL))
     for name, value in re.findall(r"\b([A-Z_]+)=(\$\(.*\)|\S+)", exports):
-        own = {"http://localhost:8001": url}.get(value, value)
-        monkeypatch.setenv(name, name.lower().ljust(32) if value.startswith("$(") else own)
+        monkeypatch.setenv(name, name.lower().ljust(32) if value.startswith("$(") else value)
     return program("several_products")
 
 

@@ -132,13 +132,14 @@ def brought_by(requirements: list[str]) -> set[str]:
 def followed(page: Path, folder: Path) -> Iterator[str]:
     """Do what the page says in a checkout, with nothing to import but what it installs; yield the program's URL.
 
-    Of the environment there are the settings of the start page, and what the page exports.
+    Of the environment there are the settings of the local marketplace, which runs already, and what the page exports.
     """
     blocks = re.findall(r"^```sh\n(.+?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
     [(install, commands)] = [block.split("\n", 1) for block in blocks if "uvicorn " in block]
     pip, verb, *requirements = shlex.split(install)
     assert (pip, verb) == ("pip", "install")
-    assert commands.count("\nuvicorn --app-dir docs/src") + commands.startswith("uvicorn --app-dir docs/src") == 1
+    start = "starlette-marketplace local -- uvicorn "
+    assert commands.count(f"\n{start}--app-dir docs/src") + commands.startswith(f"{start}--app-dir docs/src") == 1
 
     brought = brought_by(requirements)
     there = packages_distributions().items()
@@ -153,7 +154,7 @@ def followed(page: Path, folder: Path) -> Iterator[str]:
     }
     with socket.create_server(("127.0.0.1", 0)) as listener:
         process = subprocess.Popen(
-            ["bash", "-euc", commands.replace("uvicorn ", f"exec uvicorn --fd {listener.fileno()} ")],
+            ["bash", "-euc", commands.replace(start, f"exec uvicorn --fd {listener.fileno()} ")],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
