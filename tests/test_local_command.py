@@ -205,6 +205,31 @@ def test_an_app_that_a_signal_has_ended_ends_the_command_as_in_a_shell() -> None
     assert process.returncode == 128 + signal.SIGKILL
 
 
+def test_whoever_ignores_the_end_of_children_loses_no_more_than_the_exit_code() -> None:
+    ignore = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    )
+    ignoring = [sys.executable, "-c", ignore]
+    app = [sys.executable, "-c", "print('an app'); raise SystemExit(7)"]
+
+    run = subprocess.run(
+        [*ignoring, COMMAND, "local", "--port", "0", "--", *app], capture_output=True, timeout=LIMIT, check=False
+    )
+
+    assert (run.returncode, run.stdout, run.stderr) == (0, b"an app\n", b"")
+
+
+def test_an_app_that_has_stopped_is_ended_as_well() -> None:
+    stopped = "import os, signal; print('up', flush=True); os.kill(os.getpid(), signal.SIGSTOP)"
+
+    with local(sys.executable, "-c", stopped) as process:
+        read_until(process.stdout, "up")
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=LIMIT)
+
+    assert process.returncode == 143
+
+
 def test_a_command_that_is_not_there_is_said_in_a_sentence() -> None:
     with local("uvicon", "acme:app") as process:
         output, errors = process.communicate(timeout=LIMIT)
@@ -471,7 +496,8 @@ class Terminal:
 
 # Says what is typed, as a debugger would.
 DEBUGGER = """
-import socket, sys
+import signal, socket, sys
+signal.signal(signal.SIGCONT, lambda *_: print("goes", "on", flush=True))
 listener = socket.socket(fileno=int(sys.argv[1]))
 connection, _ = listener.accept()
 connection.sendall(b"HTTP/1.1 200 OK\\r\\n\\r\\n")
@@ -502,6 +528,7 @@ def test_what_is_typed_reaches_the_app_and_so_does_ctrl_c(processes: Processes) 
         shown.wait_for("read step")
         # There is no shell that could continue it, so that nothing stops.
         shown.type("\x1a")
+        shown.wait_for("goes on")
         shown.type("next\n")
         shown.wait_for("read next")
         shown.type("\x03")
@@ -517,13 +544,11 @@ def test_ctrl_z_stops_it_all_and_the_shell_continues_it(processes: Processes) ->
         shown.type("\x1a")
         shown.wait_for("Stopped")
         shown.type("fg\n")
+        shown.wait_for("goes on")  # What is typed earlier could be for the shell.
         shown.type("step\n")
         shown.wait_for("read step")
         shown.type("\x1a")
         shown.wait_for("Stopped")
-        shown.type("bg\n")
-        shown.type("echo back $((1 + 1))\n")
-        shown.wait_for("back 2")
         shown.type("kill %1; wait; echo ended $((2 + 2))\n")
         shown.wait_for("ended 4")
         shown.type("exit\n")

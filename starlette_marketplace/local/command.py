@@ -80,8 +80,8 @@ class AppCommand:
         if self._last_signal is not None:  # It has come before there was anybody to pass it on to.
             self._send(self._last_signal)
         waiting = asyncio.create_task(self._wait_for_answer())
-        with lend_terminal(self._process.pid):
-            while (code := self._process.poll()) is None:
+        with lend_terminal(self._process.pid) as stop_with_it:
+            while (code := _poll(self._process, on_stop=stop_with_it)) is None:
                 if self._is_late():
                     self._send(_KILL)
                 await asyncio.sleep(_INTERVAL)
@@ -102,11 +102,12 @@ class AppCommand:
         if self._process is None:
             return False
         if not hasattr(os, "killpg"):  # pragma: no cover (Windows, where Ctrl-C reaches the app without our help)
-            if number not in (0, signal.SIGINT):
+            if number == signal.SIGTERM:
                 self._process.terminate()
             return False
         try:
             os.killpg(self._process.pid, number)
+            os.killpg(self._process.pid, signal.SIGCONT)  # What has stopped ends only when it goes on.
         except (ProcessLookupError, PermissionError):  # macOS has the second for processes that have just ended.
             return False
         return True
@@ -120,6 +121,20 @@ class AppCommand:
             self._on_answer(False)
         else:
             self._on_answer(True)
+
+
+def _poll(process: subprocess.Popen[bytes], *, on_stop: Callable[[], None]) -> int | None:
+    if not hasattr(os, "WUNTRACED"):  # pragma: no cover (Windows, where no process stops)
+        return process.poll()
+    try:
+        pid, status = os.waitpid(process.pid, os.WNOHANG | os.WUNTRACED)
+    except ChildProcessError:  # Somebody who ignores SIGCHLD has started us, and the exit code is lost.
+        return process.poll()
+    if pid and os.WIFSTOPPED(status):
+        on_stop()
+    elif pid:
+        process.returncode = os.waitstatus_to_exitcode(status)
+    return process.returncode
 
 
 async def _answers(url: str) -> bool:

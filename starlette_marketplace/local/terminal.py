@@ -8,46 +8,46 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _STDIN = 0
 
 
 @contextmanager
-def lend_terminal(process_group: int) -> Iterator[None]:
+def lend_terminal(process_group: int) -> Iterator[Callable[[], None]]:
     """Let a process group have the terminal, as a shell does for a job. Call it in the main thread.
 
-    Ctrl-C and what is typed reach that group alone, so that a debugger works in it. Ctrl-Z stops this process as well.
-    If this process is not in the foreground of a terminal, nothing happens.
+    Ctrl-C and what is typed reach that group alone, so that a debugger works in it. If this process is not in the
+    foreground of a terminal, nothing happens.
 
     Args:
         process_group: A group whose leader is a child of this process.
+
+    Yields:
+        What to call when the leader has stopped, as by Ctrl-Z: it stops this process, too, until the shell continues
+        both.
     """
     if not _has_terminal():
-        yield
+        yield lambda: None
         return
 
-    def stop_with_it(*_: object) -> None:
-        with suppress(ChildProcessError):
-            if os.waitid(os.P_PID, process_group, os.WSTOPPED | os.WNOHANG):
-                _stop()
-                if _has_terminal():
-                    os.tcsetpgrp(_STDIN, process_group)
-                os.killpg(process_group, signal.SIGCONT)
+    def stop_with_it() -> None:
+        _stop()
+        if _has_terminal():
+            os.tcsetpgrp(_STDIN, process_group)
+        os.killpg(process_group, signal.SIGCONT)
 
     # A process in the background that changes the terminal is stopped, unless it ignores this signal.
-    writing = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
-    stopping = signal.signal(signal.SIGCHLD, stop_with_it)
+    handler = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     os.tcsetpgrp(_STDIN, process_group)
     os.killpg(process_group, signal.SIGCONT)  # It may have asked for the terminal too early.
     try:
-        yield
+        yield stop_with_it
     finally:
-        signal.signal(signal.SIGCHLD, stopping)
         with suppress(OSError):  # The terminal may be closed.
             if os.tcgetpgrp(_STDIN) == process_group:
                 os.tcsetpgrp(_STDIN, os.getpgrp())
-        signal.signal(signal.SIGTTOU, writing)
+        signal.signal(signal.SIGTTOU, handler)
 
 
 def _has_terminal() -> bool:
