@@ -179,7 +179,7 @@ def test_the_app_gets_the_environment_and_the_command_its_exit_code() -> None:
             "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
             "AWS_DEFAULT_REGION": "us-east-1",
             "AWS_REGION": "us-east-1",
-            "MARKETPLACE_PRODUCT_CODES": "mine,acmeanalytics,acmelegacy",
+            "MARKETPLACE_PRODUCT_CODES": "mine,acmeanalytics,acmelegacy,acmepipelines,acmegateway",
             "MARKETPLACE_HTTPS_ONLY": "false",
             "MARKETPLACE_SIGNUP_URL": "/welcome",
             "NO_PROXY": "db.example,localhost",

@@ -18,7 +18,7 @@ def environment(running_marketplace: tuple[LocalMarketplace, str], monkeypatch: 
         **dict.fromkeys(ENDPOINTS, url),
         "AWS_ACCESS_KEY_ID": "local",
         "AWS_SECRET_ACCESS_KEY": "local",
-        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
+        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy,acmepipelines,acmegateway",
         "MARKETPLACE_SECRET_KEY": "0123456789abcdef" * 2,
         "MARKETPLACE_HTTPS_ONLY": "false",
     }.items():

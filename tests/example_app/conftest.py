@@ -35,7 +35,7 @@ def settings(
         "SESSION_SECRET": "s" * 32,
         "SESSION_HTTPS_ONLY": "false",
         "MARKETPLACE_SECRET_KEY": "only for tests " * 3,
-        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy",
+        "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy,acmepipelines,acmegateway",
         "MARKETPLACE_ENDPOINT_URL": url,
         "MARKETPLACE_HTTPS_ONLY": "false",
         "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",
