@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 from unittest.mock import patch
 from urllib.parse import urlsplit
 
@@ -31,6 +31,7 @@ from starlette_marketplace.registration.resolver import AwsResolver
 from starlette_marketplace.testing import (
     FakeResolver,
     RunningMarketplace,
+    ScenarioName,
     add_registration,
     make_customer,
     registration_form,
@@ -178,9 +179,13 @@ def test_settings_of_a_registration_come_from_the_environment(monkeypatch: pytes
     assert client.get("/signup").json() == described(registration)
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS)
+def test_editors_know_the_name_of_every_scenario() -> None:
+    assert get_args(ScenarioName) == tuple(SCENARIOS)
+
+
+@pytest.mark.parametrize("scenario", get_args(ScenarioName))
 def test_the_form_of_a_scenario_is_that_of_the_storefront(
-    scenario: str, served_marketplace: RunningMarketplace
+    scenario: ScenarioName, served_marketplace: RunningMarketplace
 ) -> None:
     served_marketplace.reset()
     card = httpx2.get(served_marketplace.url).text.partition(f'<article id="{scenario}"')[2].partition("</article>")[0]
@@ -195,7 +200,7 @@ def test_the_form_of_a_scenario_is_that_of_the_storefront(
 def test_a_scenario_that_is_not_there_is_named(served_marketplace: RunningMarketplace) -> None:
     for ask in (served_marketplace.form, served_marketplace.issue_token):
         with pytest.raises(ValueError, match=r"'happy' is not a scenario .* new-product"):
-            ask("happy")
+            ask("happy")  # type: ignore[arg-type]
 
 
 def test_reset_undoes_whatever_can_be_set(served_marketplace: RunningMarketplace) -> None:

@@ -5,6 +5,7 @@ With pytest, the fixtures of `pytest_starlette_marketplace` are there by themsel
 
 from .readers import AgreementFields, FakeReader, make_agreement
 from .running import RunningMarketplace, run_local_marketplace
+from .scenarios import ScenarioName
 from .stand_ins import (
     Client,
     CustomerFields,
@@ -21,6 +22,7 @@ __all__ = [
     "FakeReader",
     "FakeResolver",
     "RunningMarketplace",
+    "ScenarioName",
     "add_registration",
     "make_agreement",
     "make_customer",

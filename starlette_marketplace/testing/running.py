@@ -19,7 +19,8 @@ from .stand_ins import registration_form
 if TYPE_CHECKING:
     from anyio.abc import TaskStatus
 
-    from ..local import LocalMarketplace, ResolveCall
+    from ..local import Agreement, Call, LocalMarketplace, ResolveCall
+    from .scenarios import ScenarioName
 
 
 # The clock that libraries which freeze or move time for a test leave alone; Windows does not have it.
@@ -57,7 +58,12 @@ class RunningMarketplace:
         """The ResolveCustomer calls so far, oldest first."""
         return self.marketplace.resolve_calls
 
-    def issue_token(self, scenario: str = "new-product") -> str:
+    @property
+    def calls(self) -> list[Call]:
+        """All calls so far, those for entitlements and agreements included, oldest first."""
+        return self.marketplace.calls
+
+    def issue_token(self, scenario: ScenarioName = "new-product") -> str:
         """Give a fresh registration token of the buyer who is shopping.
 
         Raises:
@@ -65,7 +71,7 @@ class RunningMarketplace:
         """
         return self.marketplace.issue_token(scenario)
 
-    def form(self, scenario: str = "new-product") -> dict[str, str]:
+    def form(self, scenario: ScenarioName = "new-product") -> dict[str, str]:
         """Give the whole form that the buyer's browser posts to the landing URL, with a fresh registration token.
 
         Raises:
@@ -86,6 +92,82 @@ class RunningMarketplace:
             environ: The variables to begin with, `os.environ` when None.
         """
         return environment_of(self.url, os.environ if environ is None else environ)
+
+    # What becomes of a subscription. `key` is `customer.key`, an agreement id, or None for the subscription whose
+    # registration token was issued last.
+
+    def change_plan(self, key: str | None, plan: str) -> Agreement:
+        """Let the buyer change to another plan of the product.
+
+        Raises:
+            ValueError: There is no such subscription or plan, or the subscription is over.
+        """
+        return self.marketplace.change_plan(key, plan)
+
+    def cancel(self, key: str | None = None) -> Agreement:
+        """Let the buyer cancel: the entitlements are gone.
+
+        Raises:
+            ValueError: There is no such subscription, or it is over.
+        """
+        return self.marketplace.cancel(key)
+
+    def expire(self, key: str | None = None) -> Agreement:
+        """Let the end date come: the entitlements stay, and they have expired.
+
+        Raises:
+            ValueError: There is no such subscription, it is over, or it has no end date.
+        """
+        return self.marketplace.expire(key)
+
+    def renew(self, key: str | None = None, *, new_license: bool = False) -> Agreement:
+        """Let the end date come and the agreement renew: another agreement follows it.
+
+        Args:
+            key: Which subscription.
+            new_license: Whether the agreement that follows has another license. AWS does not say what is usual.
+
+        Raises:
+            ValueError: There is no such subscription, it is over, or it does not renew.
+        """
+        return self.marketplace.renew(key, new_license=new_license)
+
+    def replace(self, key: str | None, plan: str, *, new_license: bool = False) -> Agreement:
+        """Let the buyer accept another offer: another agreement follows this one.
+
+        Args:
+            key: Which subscription.
+            plan: The name of the plan that is bought instead.
+            new_license: Whether the agreement that follows has another license. AWS does not say what is usual.
+
+        Raises:
+            ValueError: There is no such subscription or plan, or the subscription is over.
+        """
+        return self.marketplace.replace(key, plan, new_license=new_license)
+
+    def suspend(self, key: str | None = None) -> Agreement:
+        """Let AWS issue an advisory about the buyer, which changes no answer.
+
+        Raises:
+            ValueError: There is no such subscription, it is over, or it is suspended already.
+        """
+        return self.marketplace.suspend(key)
+
+    def resume(self, key: str | None = None) -> Agreement:
+        """Let AWS resolve its advisory.
+
+        Raises:
+            ValueError: There is no such subscription, or it is not suspended.
+        """
+        return self.marketplace.resume(key)
+
+    def prepare(self, key: str | None = None) -> Agreement:
+        """Let a license that is not active yet, as in `not-yet-entitled`, become active now.
+
+        Raises:
+            ValueError: There is no such subscription, it is over, or its license is active already.
+        """
+        return self.marketplace.prepare(key)
 
     def reset(self) -> None:
         """Make it as if it had just started, with another buyer."""
