@@ -1,5 +1,8 @@
 """AWS Marketplace SaaS registration for FastAPI and Starlette."""
 
+import importlib
+from typing import TYPE_CHECKING
+
 from ._version import __version__
 from .customer import MarketplaceCustomer, Registration
 from .dependencies import (
@@ -41,9 +44,27 @@ from .marketplace import Marketplace
 from .middleware import MarketplaceMiddleware
 from .registration.resolver import Resolver
 from .settings import MarketplaceSettings
-from .subscriptions.agreements import Agreement
-from .subscriptions.entitlements import Entitlement
-from .subscriptions.reader import SubscriptionReader
+
+if TYPE_CHECKING:
+    from .subscriptions.agreements import Agreement
+    from .subscriptions.entitlements import Entitlement
+    from .subscriptions.reader import SubscriptionReader
+
+# Imported when they are first used: an app that only registers buyers starts as fast as without them.
+_LATER = {
+    "Agreement": ".subscriptions.agreements",
+    "Entitlement": ".subscriptions.entitlements",
+    "SubscriptionReader": ".subscriptions.reader",
+}
+
+
+if not TYPE_CHECKING:  # A type checker that saw it would take every misspelled name for one of the package's.
+
+    def __getattr__(name: str) -> object:
+        if name not in _LATER:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(importlib.import_module(_LATER[name], __name__), name)
+
 
 __all__ = [
     "AccessDeniedError",

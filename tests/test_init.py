@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import pytest
+
 import starlette_marketplace
 
 PACKAGE = Path(starlette_marketplace.__file__).parent
@@ -15,10 +17,16 @@ def test_all_is_sorted_and_lists_everything_that_the_package_exports() -> None:
     exported = [
         name
         for name, value in vars(starlette_marketplace).items()
-        if (not name.startswith("_") or name == "__version__") and not isinstance(value, ModuleType)
+        if (not name.startswith("_") or name == "__version__")
+        and not isinstance(value, ModuleType)
+        and name != "TYPE_CHECKING"
     ]
+    exported += starlette_marketplace._LATER
 
     assert starlette_marketplace.__all__ == sorted(exported)
+    assert all(getattr(starlette_marketplace, name) for name in exported)
+    with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
+        _ = starlette_marketplace.Nothing  # type: ignore[attr-defined]
 
 
 def test_importing_the_package_loads_nothing_heavy_and_nothing_optional() -> None:
@@ -29,6 +37,7 @@ def test_importing_the_package_loads_nothing_heavy_and_nothing_optional() -> Non
 
     assert "starlette_marketplace.registration.resolver" in imported
     assert {"boto3", "botocore", "fastapi", "jinja2", "opentelemetry", "redis", "uvicorn"}.isdisjoint(imported)
+    assert not [module for module in imported if module.startswith("starlette_marketplace.subscriptions")]
 
 
 def test_the_architecture_shows_every_module() -> None:
