@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .aws_errors import call_error_of, foreign_answer, setup_error_of
-from .aws_services import METERING, region_of
+from .aws_services import AGREEMENTS, METERING, region_of
 from .aws_session import (
     check_endpoint,
     freeze,
@@ -24,6 +24,7 @@ from .aws_session import (
     names_endpoint,
     session_with,
     warn,
+    warn_of_old_models,
     warn_of_stand_in,
 )
 from .clocks import monotonic
@@ -156,6 +157,8 @@ class Connection:
             if service is not METERING:
                 if identity_source(settings) == "aws":
                     warn_of_stand_in(url)
+                if service is AGREEMENTS:
+                    warn_of_old_models(made)
                 return made
             if not is_botocores_own or identity_source(settings) != "aws":
                 check_endpoint(url, settings)

@@ -205,6 +205,20 @@ def names_endpoint(session: Session, service: Service) -> bool:
     return named.provide() is not None
 
 
+def warn_of_old_models(agreements: Any) -> None:
+    """Warn of a botocore that drops a part of what AWS says of an agreement."""
+    import botocore
+
+    answer = agreements.meta.service_model.operation_model("DescribeAgreement").output_shape
+    if "freeTrialSummary" not in answer.members:
+        logger.warning(
+            "botocore %s does not know all of DescribeAgreement, so free_trial_ends_at, initial_id and auto_renews may "
+            "be None: upgrade botocore to 1.44.0 or newer",
+            botocore.__version__,
+            extra={"botocore_version": botocore.__version__},
+        )
+
+
 def warn(metering: Any, session: Session, region: str, *, is_asking_aws: bool) -> None:
     """Log what the client cannot do well."""
     import botocore

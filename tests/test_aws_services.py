@@ -1,5 +1,6 @@
 import logging
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,7 +10,14 @@ from starlette_marketplace.aws import Connection
 from starlette_marketplace.aws_services import AGREEMENTS, ENTITLEMENTS, METERING, Service
 from starlette_marketplace.settings import MarketplaceSettings
 from starlette_marketplace.subscriptions.reader import AwsReader
-from tests.support.aws import CUSTOMER, FakeAws, answer, described, reader_of
+from tests.support.aws import (
+    CUSTOMER,
+    FakeAws,
+    answer,
+    described,
+    read_with_a_botocore_that_does_not_know_trials,
+    reader_of,
+)
 from tests.support.servers import serve
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -112,7 +120,7 @@ def test_a_stand_in_that_is_asked_about_customers_of_aws_is_warned_of(
     with serve(FakeAws(answer(described())), lifespan="off") as url:
         changes: dict[str, Any] = {service.setting: url}
         ask(reader_of(None, **changes))
-    [record] = (record for record in caplog.records if record.name == "starlette_marketplace")
+    [record] = (record for record in caplog.records if "which is not AWS" in record.getMessage())
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith(f"Entitlements and agreements are read from {url}, which is not AWS")
 
@@ -120,7 +128,14 @@ def test_a_stand_in_that_is_asked_about_customers_of_aws_is_warned_of(
 @pytest.mark.parametrize("service", [ENTITLEMENTS, AGREEMENTS])
 def test_aws_itself_is_not_warned_of(service: Service, caplog: pytest.LogCaptureFixture) -> None:
     address(service)
-    assert not [record for record in caplog.records if record.name == "starlette_marketplace"]
+    assert "which is not AWS" not in caplog.text
+
+
+def test_a_botocore_that_drops_a_part_of_agreements_is_warned_of(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    read_with_a_botocore_that_does_not_know_trials(settings_of(), tmp_path, monkeypatch)
+    assert "does not know all of DescribeAgreement, so free_trial_ends_at, initial_id" in caplog.text
 
 
 def test_clients_are_made_when_they_are_first_asked_and_once() -> None:

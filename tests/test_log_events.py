@@ -22,6 +22,7 @@ from tests.support.aws import (
     answer,
     connect_with_a_botocore_that_does_not_know_agreements,
     described,
+    read_with_a_botocore_that_does_not_know_trials,
 )
 from tests.support.fakes import FakeResolver, FakeTimer
 from tests.support.hosts import LANDING, browser, form, starlette_middleware
@@ -95,6 +96,7 @@ async def test_the_page_has_every_event_as_it_is_logged(
     AwsResolver(replace(settings, endpoint_url=None, region_name="us-gov-west-1")).connect()
     read_what_is_not_of_aws(settings)
     connect_with_a_botocore_that_does_not_know_agreements(settings, tmp_path, monkeypatch)
+    read_with_a_botocore_that_does_not_know_trials(settings, tmp_path, monkeypatch)
     await start_without_credentials(settings, monkeypatch)
     with older_opentelemetry(monkeypatch):
         Marketplace(settings)

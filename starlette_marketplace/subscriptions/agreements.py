@@ -49,9 +49,10 @@ class Agreement:
         starts_at: When it takes effect.
         ends_at: When it ends or renews; None for what has no end, such as pay as you go.
         accepted_at: When the buyer accepted it.
-        free_trial_ends_at: When its free trial ends; None when it has none.
-        initial_id: The first agreement of the chain that this one continues; None when AWS leaves it out.
-        auto_renews: Whether it renews by itself at its end; None when AWS leaves it out.
+        free_trial_ends_at: When its free trial ends; None when it has none, or with a botocore before 1.44.0.
+        initial_id: The first agreement of the chain that this one continues; None when AWS or an old botocore leaves it
+            out.
+        auto_renews: Whether it renews by itself at its end; None when AWS or an old botocore leaves it out.
     """
 
     id: str

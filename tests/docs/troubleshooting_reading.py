@@ -20,7 +20,14 @@ from starlette_marketplace import (
 from starlette_marketplace.testing import FakeReader
 from tests.docs.troubleshooting_scene import Reproduction, Scene
 from tests.docs.troubleshooting_start import raised_by
-from tests.support.aws import CUSTOMER, FakeAws, answer, described, failure
+from tests.support.aws import (
+    CUSTOMER,
+    FakeAws,
+    answer,
+    described,
+    failure,
+    read_with_a_botocore_that_does_not_know_trials,
+)
 from tests.support.servers import serve
 
 
@@ -70,9 +77,15 @@ def status_unknown(scene: Scene) -> str:
     return scene.said()
 
 
+def old_botocore(scene: Scene) -> str:
+    read_with_a_botocore_that_does_not_know_trials(scene.settings, scene.folder, scene.environment)
+    return scene.said()
+
+
 READING: dict[str, Reproduction] = {
     "reads-not-aws": reads_not_aws,
     "status-unknown": status_unknown,
+    "old-botocore-agreements": old_botocore,
     "entitlements-refused": answered(failure("InvalidParameterException"), ConfigurationError),
     "agreement-not-found": answered(
         failure("ResourceNotFoundException", 404), AgreementNotFoundError, agreement_id="agmt-1"

@@ -5,6 +5,7 @@ import json
 import re
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from starlette_marketplace.aws import Connection
 from starlette_marketplace.clocks import monotonic
 from starlette_marketplace.registration.resolver import AwsResolver
 from starlette_marketplace.subscriptions.reader import AwsReader
+from tests.support.servers import serve
 
 TOKEN = "aT0ken+with/all==" * 8
 ACCOUNT = "123456789012"
@@ -150,13 +152,29 @@ def sts_failure(code: str, status: int = 403) -> Response:
 def connect_with_a_botocore_that_does_not_know_agreements(
     settings: MarketplaceSettings, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = Path("meteringmarketplace", "2016-01-14", "service-2.json")
-    with gzip.open(Path(botocore.__file__).parent / "data" / name.with_suffix(".json.gz")) as file:
-        model = json.load(file)
-    del model["shapes"]["ResolveCustomerResult"]["members"]["Metadata"]
-    copy = folder / name
-    copy.parent.mkdir(parents=True)
-    copy.write_text(json.dumps(model))
+    model = Path("meteringmarketplace", "2016-01-14", "service-2.json")
+    _forget(model, "ResolveCustomerResult", "Metadata", folder)
     with monkeypatch.context() as patch:
         patch.setenv("AWS_DATA_PATH", str(folder))
         AwsResolver(settings).connect()
+
+
+def read_with_a_botocore_that_does_not_know_trials(
+    settings: MarketplaceSettings, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = Path("marketplace-agreement", "2020-03-01", "service-2.json")
+    _forget(model, "DescribeAgreementOutput", "freeTrialSummary", folder)
+    with serve(FakeAws(answer(described())), lifespan="off") as url, monkeypatch.context() as patch:
+        patch.setenv("AWS_DATA_PATH", str(folder))
+        elsewhere = replace(settings, endpoint_url=url, agreement_endpoint_url=url)
+        AwsReader(Connection(elsewhere)).get_agreement("agmt-1")
+
+
+def _forget(model: Path, shape: str, member: str, folder: Path) -> None:
+    """Put a copy of a model of botocore into `folder`, without a member of one of its shapes."""
+    with gzip.open(Path(botocore.__file__).parent / "data" / model.with_suffix(".json.gz")) as file:
+        content = json.load(file)
+    content["shapes"][shape]["members"].pop(member, None)
+    copy = folder / model
+    copy.parent.mkdir(parents=True, exist_ok=True)
+    copy.write_text(json.dumps(content))

@@ -8,9 +8,11 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 EXTRAS = "local,opentelemetry,redis"
 TEST_TOOLS = ("--group", f"{ROOT}/pyproject.toml:test")
-# What `make package` and `make pythons` leave out of the tests of the package itself, which are in tests/ and in
-# tests/registration/. `make test` runs them all.
+# What `make package` and `make pythons` leave out of the tests of the package itself, which are in tests/,
+# tests/registration/ and tests/subscriptions/. `make test` runs them all.
 NOT_CORE = {
+    "test_against_the_local_marketplace.py": "reads what the oldest botocore does not know",
+    "test_agreements.py": "reads what the oldest botocore does not know",
     "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
     "test_overload.py": "loads the machine",
     "test_pytest_plugin.py": "runs pytest in a dozen projects; installed.py sees that the plugin is found",
@@ -27,7 +29,7 @@ class CommandError(Exception):
 
 def core_tests(checkout: Path) -> list[Path]:
     """The files of the core tests in `checkout`."""
-    folders = (checkout / "tests", checkout / "tests/registration")
+    folders = (checkout / "tests", checkout / "tests/registration", checkout / "tests/subscriptions")
     return sorted(path for folder in folders for path in folder.glob("test_*.py") if path.name not in NOT_CORE)
 
 
