@@ -12,23 +12,23 @@ from starlette_marketplace.cli import main
 from tests.docs.troubleshooting_scene import Reproduction, Scene
 
 
-def arguments(*argv: str) -> Reproduction:
+def arguments(*argv: str, error: str = r"argument --[a-z-]+: ") -> Reproduction:
     """The command with an argument that it does not take."""
 
     def run(scene: Scene) -> str:
         with pytest.raises(SystemExit) as ended:
             main(argv)
         assert ended.value.code == 2
-        said = re.search(r"error: argument --[a-z-]+: (.+)\n$", scene.output.readouterr().err)
+        said = re.search(rf"error: {error}(.+)\n$", scene.output.readouterr().err)
         assert said
         return said[1]
 
     return run
 
 
-def failing(scene: Scene, *argv: str) -> str:
+def failing(scene: Scene, *argv: str, code: int = 1) -> str:
     """What the command says when it ends with an error."""
-    assert main(argv) == 1
+    assert main(argv) == code
     return scene.output.readouterr().err.removesuffix("\n")
 
 
@@ -51,6 +51,14 @@ def port_unusable(scene: Scene) -> str:
         return failing(scene, "local", "--port", "0")
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, files)
+
+
+def command_not_found(scene: Scene) -> str:
+    return failing(scene, "local", "--port", "0", "--", "uvicon", "acme:app", code=127)
+
+
+def command_not_executable(scene: Scene) -> str:
+    return failing(scene, "local", "--port", "0", "--", __file__, code=126)
 
 
 def without_the_extra(scene: Scene) -> str:
@@ -84,6 +92,9 @@ COMMANDS: dict[str, Reproduction] = {
     "no-command": without_a_command,
     "port-in-use": port_in_use,
     "port-unusable": port_unusable,
+    "no-command": arguments("local", "--", error=""),
+    "command-not-found": command_not_found,
+    "command-not-executable": command_not_executable,
     "local-missing": without_the_extra,
     "page-by-other-name": browsing("/", host="machine.example:8001"),
     "form-of-another-page": browsing("/buyer", fields={"account_id": ""}, sec_fetch_site="cross-site"),

@@ -102,7 +102,7 @@ def _said_by(call: ast.Call) -> ast.expr | None:
             return message
         case ast.Call(ast.Name("Mistake"), [_, reason, advice]):
             return _joined(reason, advice)
-        case ast.Call(ast.Attribute(ast.Name("parser"), "error") | ast.Name("_fail"), [message]):
+        case ast.Call(ast.Attribute(ast.Name("parser"), "error") | ast.Name("_fail"), [message, *_]):
             return message
         case ast.Call(ast.Name("refuse"), [message, _]):
             return message
