@@ -32,12 +32,6 @@ def failing(scene: Scene, *argv: str, code: int = 1) -> str:
     return scene.output.readouterr().err.removesuffix("\n")
 
 
-def without_a_command(scene: Scene) -> str:
-    with pytest.raises(SystemExit):
-        main(["local", "--port", "0", "--"])
-    return scene.output.readouterr().err.rpartition("error: ")[2].removesuffix("\n")
-
-
 def port_in_use(scene: Scene) -> str:
     with socket.create_server(("127.0.0.1", 0)) as other:
         return failing(scene, "local", "--port", str(other.getsockname()[1]))
@@ -89,7 +83,6 @@ COMMANDS: dict[str, Reproduction] = {
     "no-port": arguments("local", "--port", "65536"),
     "no-condition": arguments("local", "--port", "0", "--error-rate", "25%"),
     "no-host": arguments("local", "--port", "0", "--host", "0.0.0.0"),
-    "no-command": without_a_command,
     "port-in-use": port_in_use,
     "port-unusable": port_unusable,
     "no-command": arguments("local", "--", error=""),
