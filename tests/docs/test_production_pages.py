@@ -378,7 +378,9 @@ def variables(name: str) -> str:
 def test_the_policies_to_copy_allow_what_has_to_be_allowed_and_nothing_else() -> None:
     of_role, trust, of_app = [policy["Statement"] for policy in policies()]
     assert [policy["Version"] for policy in policies()] == ["2012-10-17"] * 3
-    assert of_role == [{"Effect": "Allow", "Action": "aws-marketplace:ResolveCustomer", "Resource": "*"}]
+    actions = [f"aws-marketplace:{name}" for name in ("ResolveCustomer", "GetEntitlements", "DescribeAgreement")]
+    assert of_role == [{"Effect": "Allow", "Action": actions, "Resource": "*"}]
+    assert re.findall(r"^\| `(aws-marketplace:\w+)` \|", GOING_LIVE, re.MULTILINE) == actions
     assert [statement["Action"] for statement in trust + of_app] == ["sts:AssumeRole"] * 2
 
     role_arn, external_id = variables("MARKETPLACE_ROLE_ARN"), variables("MARKETPLACE_ROLE_EXTERNAL_ID")
