@@ -21,6 +21,7 @@ pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent
 PROJECT = ROOT / "docs/src/testing"
+AFTER_REGISTRATION = ROOT / "docs/src/after_registration"
 PAGE = (ROOT / "docs/testing.md").read_text()
 THREE_FILES = ("app.py", "conftest.py", "test_app.py")
 NO_ANYIO = ("-p", "no:anyio")
@@ -68,6 +69,12 @@ def test_the_project_of_the_docs_passes_with_one_environment_for_the_whole_run(p
     add_files(project, "app.py", "test_app.py")
     shutil.copy(PROJECT / "conftest_whole_run.py", project.path / "conftest.py")
     project.runpytest_subprocess(*NO_ANYIO, *NO_ASYNCIO).assert_outcomes(passed=4)
+
+
+def test_the_tests_of_the_docs_for_subscriptions_pass(project: pytest.Pytester) -> None:
+    for name in ("active.py", "test_subscriptions.py", "test_reader.py"):
+        shutil.copy(AFTER_REGISTRATION / name, project.path)
+    project.runpytest_subprocess(*NO_ANYIO, *NO_ASYNCIO).assert_outcomes(passed=6 + 2)
 
 
 def test_every_test_has_the_same_server_and_a_clean_one(project: pytest.Pytester) -> None:
