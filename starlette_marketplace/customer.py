@@ -19,12 +19,13 @@ _ACCOUNT_ID = re.compile("[0-9]{12}")
 class MarketplaceCustomer:
     """The identity that AWS answered with.
 
-    It proves who came, not that the subscription is active: that is what GetEntitlements and the licence events tell.
+    It proves who came, not that the subscription is active: `get_entitlements` tells that for a contract, and
+    `get_agreement` for pay as you go.
 
     Attributes:
         aws_account_id: The buyer's AWS account, 12 digits. One account can hold several agreements.
         product_code: AWS's code of the product, which is not the product id (`prod-...`).
-        license_arn: The licence of this agreement. None for legacy products; the account in it is not the buyer's.
+        license_arn: The license of this agreement. None for legacy products; the account in it is not the buyer's.
         customer_identifier: AWS's older identifier, for legacy products only; None for others.
         agreement_id: The agreement that the buyer accepted, None when AWS or an old botocore leaves it out.
 
@@ -67,7 +68,7 @@ class MarketplaceCustomer:
 
     @property
     def key(self) -> str:
-        """The stable key to store, unique for each agreement: the licence, or for legacy products product and account.
+        """The stable key to store, unique for each agreement: the license, or for legacy products product and account.
 
         Put a unique constraint on it: that is what makes signing up happen once.
         """

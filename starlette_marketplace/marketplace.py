@@ -46,7 +46,7 @@ SCOPE_KEY = "starlette_marketplace"
 
 
 class Marketplace:
-    """The AWS Marketplace side of one host, and an ASGI app to mount, with the landing URL at `/register`.
+    """The AWS Marketplace side of one host, and an ASGI app to mount, with the fulfillment URL at `/register`.
 
     Args:
         settings: None reads them from the environment.
@@ -57,7 +57,7 @@ class Marketplace:
 
     Attributes:
         settings: The settings in force.
-        endpoint: The landing URL as an ASGI app, whatever its path.
+        endpoint: The fulfillment URL as an ASGI app, whatever its path.
         routes: For `Mount("/marketplace", routes=marketplace.routes)`.
 
     Raises:
