@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from .pages import Pages
 
 MOST_SHOWN = 50
-"""How many registrations the page shows."""
+"""How many registrations, and operations whose calls are about none, the page shows."""
 
 
 class Activity:
@@ -80,4 +80,5 @@ class Activity:
             "etag": f'"{version}"',
             "registrations": registrations[:MOST_SHOWN],
             "number_of_registrations": len(registrations),
+            "number_of_calls": len(calls),
         }

@@ -14,10 +14,10 @@ function say(text) {
 }
 
 function sayWhatIsSeen() {
-  const number = Number(list.dataset.number);
-  document.getElementById("empty").hidden = number > 0;
-  document.getElementById("more").hidden = number === list.childElementCount;
-  say(isPaused ? "Paused" : `Watching, ${number === 1 ? "1 registration" : `${number} registrations`} so far`);
+  const calls = Number(list.dataset.calls);
+  document.getElementById("empty").hidden = calls > 0;
+  document.getElementById("more").hidden = Number(list.dataset.number) === list.childElementCount;
+  say(isPaused ? "Paused" : `Watching, ${calls === 1 ? "1 call" : `${calls} calls`} so far`);
 }
 
 // What has not changed stays where it is, and in what has, everything that was open or had the focus.
