@@ -103,6 +103,13 @@ class Agreement:
         return self.scenario.product
 
     @property
+    def pricing(self) -> str:
+        """How it is paid for, in a few words."""
+        if self.free_trial_ends_at:
+            return "free trial"
+        return f"legacy {self.product.pricing}" if self.product.legacy else self.product.pricing
+
+    @property
     def proposer_id(self) -> str:
         """The AWS account of who has sold it: the vendor's, or that of a partner."""
         return PARTNER if self.scenario.is_resold else self.product.seller

@@ -111,6 +111,10 @@ class Buyers:
         """The buyers that can be gone back to, newest first."""
         return [buyer for buyer in reversed(list(self._kept.values())) if buyer is not self.current]
 
+    def find(self, account_id: str) -> Buyer | None:
+        """Give the buyer with this AWS account; None when there is none that is kept."""
+        return self._kept.get(account_id)
+
     def add(self) -> None:
         """Let a new buyer shop."""
         with self._lock:

@@ -19,8 +19,10 @@ from .conditions import Conditions
 from .entitlements import EntitlementService
 from .exchange import SeenRequest
 from .failures import TOO_LARGE, UNKNOWN_OPERATION
+from .forms import RegistrationForms
 from .guard import Guard
 from .ledger import Ledger
+from .manage import Manage
 from .managing import SubscriptionManager
 from .metering import Metering
 from .operations import Desk
@@ -85,13 +87,15 @@ class LocalMarketplace(SubscriptionManager):
         services = (Metering(tokens, ledger, self._conditions, timer), EntitlementService(ledger), Commerce(ledger))
         self._operations = {operation.target: operation for service in services for operation in service.operations}
         self._desk = Desk(self._conditions, random)
-        pages = Pages()
-        storefront = Storefront(self._conditions, self._buyers, ledger, tokens, pages)
+        pages, forms = Pages(), RegistrationForms(self._conditions, ledger, tokens)
+        storefront = Storefront(self._conditions, self._buyers, forms, pages)
+        manage = Manage(self._buyers, ledger, forms, pages)
         activity = Activity(self._conditions, self._calls, pages)
+        routes = [*storefront.routes, *manage.routes, *activity.routes, pages.static]
         self._app = Starlette(
             routes=[
                 Route("/", self._answer_aws_call, methods=["POST"], middleware=[Middleware(Guard, serves_sdks=True)]),
-                Mount("", routes=[*storefront.routes, *activity.routes, pages.static], middleware=[Middleware(Guard)]),
+                Mount("", routes=routes, middleware=[Middleware(Guard)]),
             ]
         )
 

@@ -12,18 +12,14 @@ from .pages import SCRIPTED, address_of, refuse, text_field
 from .products import PRODUCT_CODES
 from .reading_troubles import READING_TROUBLES
 from .scenarios import RARE_TROUBLES, SUBSCRIPTIONS, TROUBLES, find_scenario
-from .tokens import shorten
 
 if TYPE_CHECKING:
     from starlette.requests import Request
 
-    from .agreements import Agreement
     from .buyers import Buyers
     from .conditions import Conditions
-    from .ledger import Ledger
+    from .forms import RegistrationForms
     from .pages import Pages
-    from .scenario import Scenario
-    from .tokens import TokenStore
 
 
 class Storefront:
@@ -32,18 +28,14 @@ class Storefront:
     Args:
         conditions: What is shown of AWS, and where buyers are sent.
         buyers: Who can shop.
-        ledger: What they have agreed to.
-        tokens: Issues the tokens.
+        forms: Fills in *Set up your account*.
         pages: Shows the pages.
     """
 
-    def __init__(
-        self, conditions: Conditions, buyers: Buyers, ledger: Ledger, tokens: TokenStore, pages: Pages
-    ) -> None:
+    def __init__(self, conditions: Conditions, buyers: Buyers, forms: RegistrationForms, pages: Pages) -> None:
         self._conditions = conditions
         self._buyers = buyers
-        self._ledger = ledger
-        self._tokens = tokens
+        self._forms = forms
         self._pages = pages
         self.routes: list[Route] = [
             Route("/", self._show),
@@ -60,18 +52,10 @@ class Storefront:
             "troubles": TROUBLES,
             "rare_troubles": RARE_TROUBLES,
             "reading_troubles": READING_TROUBLES,
-            "registration_url": self._conditions.registration_url,
-            "fields_for": self._fields_for,
-            "shorten": shorten,
+            "forms": self._forms,
             "conditions": self._conditions.show(),
         }
         return self._pages.show("storefront.html", values)
-
-    def _fields_for(self, scenario: Scenario, agreement: Agreement) -> dict[str, str]:
-        """Give the fields of the form that the marketplace posts to the seller, with a fresh token."""
-        token = self._tokens.issue(scenario, self._ledger.chain_of(agreement))
-        trial = {"x-amzn-marketplace-offer-type": "free-trial"} if scenario.free_trial else {}
-        return {"x-amzn-marketplace-token": token, **trial}
 
     async def _change_buyer(self, request: Request) -> Response:
         async with request.form() as form:

@@ -72,7 +72,7 @@ class Page(HTMLParser):
             self._in_form = True
             folded = any(self._folds)
             self.forms.append(Form(self._scenario, attributes.get("method"), attributes.get("action"), folded))
-        elif tag == "input":
+        elif tag == "input" and (attributes.get("type") != "radio" or "checked" in attributes):
             self.forms[-1].fields[attributes["name"] or ""] = attributes["value"]
         elif tag == "pre":
             self._in_pre = True

@@ -1,18 +1,22 @@
-"""The live page in a real browser: what happens is seen without a reload, and what is open stays open."""
+"""The pages in a real browser: what happens is seen without a reload, and what is open stays open."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from typing import Literal
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser as Chromium
 from playwright.sync_api import Page, expect
+from starlette.requests import Request
 from starlette.responses import HTMLResponse
 from starlette.types import Message, Receive, Scope, Send
 
-from starlette_marketplace.local import LocalMarketplace
+from starlette_marketplace.local import SCENARIOS, LocalMarketplace
 from tests.local.clients import Aws
+from tests.local.readers import Reader
 from tests.support.chromium import open_chromium
 from tests.support.servers import serve
 
@@ -198,7 +202,17 @@ def test_the_focus_is_seen(url: str, paper: Page) -> None:
         expect(skip).to_be_in_viewport()
 
 
-@pytest.mark.parametrize("path", ["", "activity", "connect"])
+def address_of(marketplace: LocalMarketplace, url: str, path: str) -> str:
+    """The address of a page; Manage is that of an agreement which has replaced another, with an advisory."""
+    if path != "manage":
+        return f"{url}/{path}"
+    agreement = marketplace.buyer.agreements(SCENARIOS["new-product"])[0]
+    marketplace.suspend(agreement.id)
+    newest = marketplace.replace(agreement.id, "Team", new_license=True)
+    return f"{url}/manage?agreement={newest.id}&done=replace"
+
+
+@pytest.mark.parametrize("path", ["", "activity", "connect", "manage"])
 def test_no_page_is_wider_than_a_phone(
     marketplace: LocalMarketplace, url: str, aws: Aws, page: Page, path: str
 ) -> None:
@@ -206,7 +220,7 @@ def test_no_page_is_wider_than_a_phone(
     aws.refusal(marketplace.issue_token("internal-error"))
     page.set_viewport_size({"width": 360, "height": 800})
 
-    page.goto(f"{url}/{path}")
+    page.goto(address_of(marketplace, url, path))
     page.evaluate("document.querySelectorAll('details').forEach(details => { details.open = true })")
 
     assert page.evaluate("document.documentElement.scrollWidth") == 360
@@ -232,6 +246,10 @@ def test_a_phone_shows_what_a_page_is_for_in_its_upper_half(
     first = paper.locator("article").first.bounding_box()
     assert first
     assert first["y"] < 500
+    if path == "":
+        button = paper.get_by_role("button", name="Set up your account").first.bounding_box()
+        assert button
+        assert button["y"] + button["height"] <= 730
 
 
 @pytest.mark.parametrize("width", [1280, 800])
@@ -279,3 +297,75 @@ def test_without_script_there_is_nothing_to_press_in_vain(url: str, paper: Page)
 
     expect(paper.get_by_text("starlette-marketplace local -- uvicorn acme:app", exact=True)).to_be_visible()
     expect(paper.get_by_role("button")).to_have_count(0)
+
+
+def test_a_subscription_is_bought_set_up_changed_and_cancelled_by_clicks_alone(
+    marketplace: LocalMarketplace, url: str, aws: Aws, reader: Reader, paper: Page
+) -> None:
+    tokens: list[str] = []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        form = await Request(scope, receive).form()
+        tokens.append(str(form["x-amzn-marketplace-token"]))
+        await HTMLResponse("<h1>Welcome</h1>")(scope, receive, send)
+
+    with serve(app) as app_url:
+        marketplace.registration_url = f"{app_url}/register"
+        paper.goto(url.replace("127.0.0.1", "localhost"))
+        card = paper.locator("#new-product")
+        card.get_by_role("button", name="Buy again").click()
+        card.get_by_role("link", name="Manage").nth(1).click()
+        paper.get_by_role("button", name="Set up your account").click()
+        expect(paper.get_by_role("heading", name="Welcome")).to_be_visible()
+        paper.go_back()
+
+    agreement = marketplace.buyer.agreements(SCENARIOS["new-product"])[1]
+    assert aws.resolve(tokens[0])["Metadata"]["AgreementId"] == agreement.id
+    change = paper.get_by_role("form", name="Change the plan")
+    change.get_by_label("Enterprise").check()
+    change.get_by_role("button", name="Change the plan").click()
+    expect(paper.get_by_role("status")).to_have_text("The plan was changed.")
+    assert reader.entitled(agreement)["users"] == 500
+
+    paper.get_by_role("button", name="Cancel").click()
+    expect(paper.get_by_role("status")).to_have_text("The subscription was cancelled.")
+    expect(paper.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert reader.describe(agreement.id)["status"] == "CANCELLED"
+    paper.get_by_role("link", name="Subscribe anew on the storefront").click()
+    expect(card.get_by_text("This subscription is over.")).to_have_count(1)
+
+
+def test_a_plan_has_to_be_chosen_before_it_is_changed(marketplace: LocalMarketplace, url: str, paper: Page) -> None:
+    agreement = marketplace.buyer.agreements(SCENARIOS["new-product"])[0]
+    paper.goto(f"{url}/manage?agreement={agreement.id}")
+
+    paper.get_by_role("button", name="Change the plan").click()
+
+    assert paper.locator(":invalid").count() > 0
+    assert paper.url.endswith(agreement.id)
+    assert marketplace.agreement(agreement.id) == agreement
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_axe_finds_nothing_wrong_with_any_page(
+    marketplace: LocalMarketplace,
+    url: str,
+    aws: Aws,
+    chromium: Chromium,
+    scheme: Literal["light", "dark"],
+    width: int,
+) -> None:
+    aws.resolve(marketplace.issue_token("new-product"))
+    aws.refusal(marketplace.issue_token("internal-error"))
+    marketplace.cancel(marketplace.buyer.agreements(SCENARIOS["second-agreement"])[0].id)
+    marketplace.issue_token("new-product")
+    found: list[str] = []
+    context = chromium.new_context(color_scheme=scheme, viewport={"width": width, "height": 800}, bypass_csp=True)
+    with closing(context):
+        page = context.new_page()
+        for path in ("", "activity", "connect", "manage"):
+            page.goto(address_of(marketplace, url, path))
+            answer = Axe().run(page, options={"resultTypes": ["violations"]}).response
+            found += [f"{path} {rule['id']}: {node['html']}" for rule in answer["violations"] for node in rule["nodes"]]
+    assert found == []

@@ -196,3 +196,14 @@ def test_the_page_says_how_aws_behaves_today(marketplace: LocalMarketplace, url:
     assert "250 ms latency\n" in open_page(url).text
     assert "7 % errors\n" in open_page(url).text
     assert "tokens live 60 s\n" in open_page(url).text
+
+
+def test_a_card_shows_plan_and_status_at_a_glance(marketplace: LocalMarketplace, url: str) -> None:
+    marketplace.change_plan(marketplace.buyer.agreements(SCENARIOS["new-product"])[0].id, "Team")
+
+    text = " ".join(open_page(url).text.split())
+
+    assert "Team plan ACTIVE Agreement" in text
+    assert "Basic plan ACTIVE Customer identifier" in text
+    assert "Standard plan ACTIVE" in text
+    assert "Billed by use ACTIVE" in text
