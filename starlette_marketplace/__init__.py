@@ -65,6 +65,9 @@ if not TYPE_CHECKING:  # A type checker that saw it would take every misspelled 
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         return getattr(importlib.import_module(_LATER[name], __name__), name)
 
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *_LATER})
+
 
 __all__ = [
     "AccessDeniedError",

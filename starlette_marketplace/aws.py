@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 from . import errors
 from .aws_errors import call_error_of, foreign_answer, setup_error_of
-from .aws_services import AGREEMENTS, METERING, region_of
+from .aws_services import AGREEMENTS, METERING
 from .aws_session import (
     check_endpoint,
     freeze,
     hold,
     look_up_credentials,
     make_sessions,
-    names_endpoint,
+    place_of,
     session_with,
     warn,
     warn_of_old_models,
@@ -149,9 +149,7 @@ class Connection:
         clients: Any = boto3.Session(botocore_session=session_of_client)
 
         def make(service: Service) -> Any:
-            endpoint_url = service.endpoint(settings)
-            is_botocores_own = endpoint_url is None and not names_endpoint(session, service)
-            home = region_of(service, session, region, settings, is_own=is_botocores_own)
+            endpoint_url, home, is_botocores_own = place_of(service, session, region, settings)
             made = clients.client(service.name, region_name=home, endpoint_url=endpoint_url)
             url = made.meta.endpoint_url
             if service is not METERING:
@@ -213,11 +211,11 @@ class Client:
         try:
             answer = call(client)
         except Exception as exc:  # noqa: BLE001 - whatever patches botocore may raise anything.
-            failure = call_error_of(exc, is_answered=self._call.is_answered)
+            failure = call_error_of(exc, is_answered=self._call.is_answered, setting=service.setting)
         else:
             if self._call.is_readable:
                 return answer
-            failure = foreign_answer(answer)
+            failure = foreign_answer(answer, service.setting)
         # Out here it has no context, which could hold the token.
         raise failure
 
@@ -237,7 +235,7 @@ class Client:
             return self._make(service)
         except errors.MarketplaceError:
             raise
-        except Exception as exc:  # noqa: BLE001 - botocore raises what Python does for an endpoint that is none.
+        except Exception as exc:  # noqa: BLE001 - botocore raises what Python does for a malformed endpoint.
             failure = setup_error_of(exc)
         raise failure
 
@@ -251,14 +249,25 @@ class Client:
     def _note_answer(self, **_: object) -> None:
         self._call.is_answered = True
 
-    def _read_answer(self, response_dict: Mapping[str, Any], **_: object) -> None:
-        # Of a body that is empty, cut off, or a web page, botocore makes an answer without members, and AWS says the
-        # same with {}: that there are no entitlements.
-        kind = response_dict["headers"].get("content-type", "")
-        try:
-            self._call.is_readable = "cbor" in kind or isinstance(json.loads(response_dict["body"]), dict)
-        except ValueError:
-            self._call.is_readable = response_dict["status_code"] != 200
+    def _read_answer(self, response_dict: Mapping[str, Any], operation_model: Any, **_: object) -> None:
+        status, body = response_dict["status_code"], response_dict["body"]
+        if status == 200 and response_dict["headers"].get("smithy-protocol") == "rpc-v2-cbor":
+            self._call.is_readable = bool(body)
+        elif status < 300:
+            self._call.is_readable = status == 200 and _is_answer(body, operation_model.output_shape.members)
+
+
+def _is_answer(body: bytes, members: Mapping[str, object]) -> bool:
+    """Whether it is the JSON of an answer with these members, or of an empty one.
+
+    Of a body that is empty, cut off, or a web page, botocore makes an answer without members. AWS sends {} when there
+    are no entitlements.
+    """
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(answer, dict) and (not answer or not members.keys().isdisjoint(answer))
 
 
 def _copy(error: errors.MarketplaceError) -> errors.MarketplaceError:

@@ -79,12 +79,13 @@ def lookup_error_of(exc: Exception) -> errors.MarketplaceError:
     return _error_of(exc, _failed_lookup)
 
 
-def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceError:
+def call_error_of(exc: Exception, *, is_answered: bool, setting: str = "endpoint_url") -> errors.MarketplaceError:
     """What it means that a call failed.
 
     Args:
         exc: What boto3 raised.
         is_answered: Whether something came back over the network.
+        setting: The setting with the address that was called.
     """
 
     def failed_call(unknown: BaseException) -> errors.MarketplaceError:
@@ -92,7 +93,7 @@ def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceErr
         if is_answered and _raised_in(unknown) in _READERS:
             return errors.AwsUnavailableError(
                 f"The answer from AWS cannot be read ({name}).",
-                "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way, or "
+                f"Try again in a moment; if the problem persists, check {setting} and the proxies on the way, or "
                 "upgrade boto3.",
             )
         return errors.ConfigurationError(
@@ -100,15 +101,15 @@ def call_error_of(exc: Exception, *, is_answered: bool) -> errors.MarketplaceErr
             "Check the AWS configuration, and any library that patches botocore, such as tracing.",
         )
 
-    return _error_of(exc, failed_call)
+    return _error_of(exc, failed_call, setting)
 
 
-def foreign_answer(answer: Mapping[str, Any]) -> errors.AwsUnavailableError:
-    """What it means that an answer without an error is not one of AWS's."""
+def foreign_answer(answer: Mapping[str, Any], setting: str) -> errors.AwsUnavailableError:
+    """What it means that something answered without an error, and AWS would have answered otherwise."""
     return errors.AwsUnavailableError(
         f"The answer from AWS is empty (AWS request id {request_id_in(answer)}): it was cut off, or did not come from "
         "AWS.",
-        "Try again in a moment; if the problem persists, check endpoint_url and the proxies on the way.",
+        f"Try again in a moment; if the problem persists, check {setting} and the proxies on the way.",
     )
 
 
@@ -136,10 +137,12 @@ def request_id_in(response: Mapping[str, Any]) -> str:
 
 
 def _error_of(
-    exc: BaseException, error_of_unknown: Callable[[BaseException], errors.MarketplaceError]
+    exc: BaseException,
+    error_of_unknown: Callable[[BaseException], errors.MarketplaceError],
+    setting: str = "endpoint_url",
 ) -> errors.MarketplaceError:
     for each in (chain := list(_chain(exc))):
-        error = _known_error(each)
+        error = _known_error(each, setting)
         if error is not None:
             return error
     return error_of_unknown(chain[-1])
@@ -162,12 +165,12 @@ def _wrapped(exc: BaseException) -> BaseException | None:
     return exc.kwargs.get("error") if type(exc) is HTTPClientError else None
 
 
-def _known_error(exc: BaseException) -> errors.MarketplaceError | None:
+def _known_error(exc: BaseException, setting: str) -> errors.MarketplaceError | None:
     from botocore import exceptions
 
     if isinstance(exc, exceptions.ClientError):
         is_ours = exc.operation_name in _ANSWERS
-        error = _answered_error(exc) if is_ours else _credentials_call_error(exc)
+        error = _answered_error(exc, setting) if is_ours else _credentials_call_error(exc)
         error.__cause__ = _cleaned(exc)
         return error
     name, names = type(exc).__name__, {kind.__name__ for kind in type(exc).__mro__}
@@ -183,7 +186,7 @@ def _known_error(exc: BaseException) -> errors.MarketplaceError | None:
         )
     if isinstance(exc, (exceptions.HTTPClientError, exceptions.ConnectionError)):
         wrapped = _wrapped(exc)
-        return _unreached(name) if wrapped is None or _is_of_the_network(wrapped) else None
+        return _unreached(name, setting) if wrapped is None or _is_of_the_network(wrapped) else None
     if names & _LOGIN_ERRORS:
         return errors.CredentialsError(
             f"The AWS login cannot be used ({name}).", "Run aws sso login or aws login again; on a server, use a role."
@@ -226,11 +229,11 @@ def _unusable_configuration(name: str) -> errors.MarketplaceError:
     )
 
 
-def _unreached(name: str) -> errors.MarketplaceError:
+def _unreached(name: str, setting: str) -> errors.MarketplaceError:
     return errors.AwsUnavailableError(
         f"AWS was not reached ({name}).",
         "Try again in a moment; if the problem persists, check the network, the proxies on the way, "
-        "region_name and endpoint_url.",
+        f"region_name and {setting}.",
     )
 
 
@@ -290,7 +293,7 @@ def _agreement_error(exc: ClientError) -> errors.MarketplaceError | None:
     return None
 
 
-# What each operation answers beyond the errors that all of them have.
+# The errors that only one operation has.
 _ANSWERS: dict[str, Callable[[ClientError], errors.MarketplaceError | None]] = {
     "ResolveCustomer": _resolve_error,
     "GetEntitlements": _entitlements_error,
@@ -298,7 +301,7 @@ _ANSWERS: dict[str, Callable[[ClientError], errors.MarketplaceError | None]] = {
 }
 
 
-def _answered_error(exc: ClientError) -> errors.MarketplaceError:
+def _answered_error(exc: ClientError, setting: str) -> errors.MarketplaceError:
     """What an error answer of AWS Marketplace means."""
     own = _ANSWERS[exc.operation_name](exc)
     if own is not None:
@@ -326,7 +329,7 @@ def _answered_error(exc: ClientError) -> errors.MarketplaceError:
     if code == str(status) and status < 500:
         # What botocore makes of an answer that is not one of AWS's own errors.
         return errors.AwsUnavailableError(
-            f"Something else answered in place of AWS ({answer}).", "Check endpoint_url and the proxies on the way."
+            f"Something else answered in place of AWS ({answer}).", f"Check {setting} and the proxies on the way."
         )
     return errors.AwsUnavailableError(
         f"AWS failed ({answer}).",

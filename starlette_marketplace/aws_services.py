@@ -55,21 +55,19 @@ class Service:
         return self.regions.get(partition)
 
 
-METERING = Service(
-    "meteringmarketplace", "endpoint_url", "AWS_ENDPOINT_URL_MARKETPLACE_METERING", "AWS Marketplace identities", {}
-)
+METERING = Service("meteringmarketplace", "endpoint_url", "AWS_ENDPOINT_URL_MARKETPLACE_METERING", "identities", {})
 ENTITLEMENTS = Service(
     "marketplace-entitlement",
     "entitlement_endpoint_url",
     "AWS_ENDPOINT_URL_MARKETPLACE_ENTITLEMENT_SERVICE",
-    "AWS Marketplace entitlements",
+    "entitlements",
     {"aws": "us-east-1", "aws-cn": "cn-northwest-1", "aws-eusc": "eusc-de-east-1"},
 )
 AGREEMENTS = Service(
     "marketplace-agreement",
     "agreement_endpoint_url",
     "AWS_ENDPOINT_URL_MARKETPLACE_AGREEMENT",
-    "AWS Marketplace agreements",
+    "agreements",
     {"aws": "us-east-1", "aws-eusc": "eusc-de-east-1"},
 )
 
@@ -98,7 +96,8 @@ def region_of(service: Service, session: Session, region: str, settings: Marketp
         )
     if home is None:
         raise errors.RegionError(
-            f"There are no {service.reads} in the partition of the region {region}.",
-            f"Set region_name to a region of {' or '.join(service.regions)}.",
+            f"AWS has no {service.reads} for the region {region}.",
+            f"Do without them: AWS has them in {' and '.join(service.regions.values())} only, each for its own "
+            "partition.",
         )
     return home

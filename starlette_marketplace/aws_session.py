@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from . import errors
 from ._version import __version__
 from .aws_errors import invalid_region, lookup_error_of
+from .aws_services import region_of
 from .keys import identity_source, is_aws, shown, source_of
 
 if TYPE_CHECKING:
@@ -162,8 +163,22 @@ def hold(frozen: ReadOnlyCredentials) -> Any:
     return held
 
 
+def place_of(
+    service: Service, session: Session, region: str, settings: MarketplaceSettings
+) -> tuple[str | None, str, bool]:
+    """Where `service` is called: the endpoint of the settings, the region, and whether the endpoint is botocore's own.
+
+    Raises:
+        SettingsError: Identities come from another endpoint than AWS, and this service would be AWS's.
+        RegionError: The service is nowhere in the partition of the region.
+    """
+    endpoint_url = service.endpoint(settings)
+    is_own = endpoint_url is None and not names_endpoint(session, service)
+    return endpoint_url, region_of(service, session, region, settings, is_own=is_own), is_own
+
+
 def warn_of_stand_in(endpoint_url: str) -> None:
-    """Warn of an endpoint that is not AWS's, and that entitlements or agreements are read from."""
+    """Warn when entitlements or agreements are read from an endpoint that does not belong to AWS."""
     if not is_aws(endpoint_url):
         endpoint = shown(endpoint_url)
         logger.warning(

@@ -48,7 +48,7 @@ def copy_of(error: E) -> E:
 
 
 class MarketplaceError(Exception):
-    """A registration that could not be carried out.
+    """A registration that failed, or a question to AWS that has no answer.
 
     Args:
         reason: What happened, as a sentence.
@@ -160,7 +160,7 @@ class AgreementNotFoundError(MarketplaceError):
 
 
 class UnavailableError(MarketplaceError):
-    """No answer from AWS right now; the same token may work in a moment."""
+    """No answer from AWS right now; trying again may help in a moment."""
 
     code: str = "UNAVAILABLE"
     status: int = 503
@@ -182,7 +182,7 @@ class DeadlineExceededError(UnavailableError):
 
 
 class OverloadedError(UnavailableError):
-    """More than `max_waiting` registrations wait for AWS already."""
+    """More than `max_waiting` calls wait for a thread already."""
 
     code: str = "OVERLOADED"
     title = "Many people are setting up their accounts right now"

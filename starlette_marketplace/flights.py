@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import Future
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
@@ -48,12 +48,13 @@ class _Flight(Generic[R]):
     """A call in our threads, and those who wait for it."""
 
     wanted_until: float = math.inf
+    is_begun: bool = False
     waiting: list[_Waiting] = field(default_factory=list)
     future: Future[R] = field(init=False)
 
 
 class Pool:
-    """Our threads, shared by all kinds of calls, with one limit for all.
+    """Threads of our own, and one limit for all calls in them.
 
     Args:
         settings: How many threads, how many calls that wait, and how long a caller waits at most.
@@ -90,7 +91,7 @@ class Pool:
         if self._under_way >= self._limit:
             raise OverloadedError(
                 f"{self._limit} calls to AWS are under way or wait for a thread already.",
-                "If AWS is not slow, raise max_concurrency; against a flood, let on_request limit the rate.",
+                "If AWS is not slow, raise max_concurrency; against a flood, limit the rate of requests.",
             )
         self._start(flight, function)
         self._under_way += 1
@@ -197,13 +198,17 @@ class Flights(Generic[R]):
         call_after_fork(self._begin)
 
     def _begin(self) -> None:
-        self._flights: dict[str, _Flight[R]] = {}
-        self._outcomes: TLRUCache[str, R | MarketplaceError] = TLRUCache(
+        self._flights: dict[Hashable, _Flight[R]] = {}
+        self._outcomes: TLRUCache[Hashable, R | MarketplaceError] = TLRUCache(
             self._size, ttu=lambda key, outcome, now: now + self._lifetime(outcome), timer=self._timer
         )
 
-    async def get(self, key: str, call: Callable[[], R], *, deadline: float | None = None, refresh: bool = False) -> R:
+    async def get(
+        self, key: Hashable, call: Callable[[], R], *, deadline: float | None = None, refresh: bool = False
+    ) -> R:
         """The outcome for `key`: one that is kept, that of a call under way, or that of `call`.
+
+        A refresh joins no call that has begun before it, which may have been answered before something changed.
 
         Args:
             key: What is asked.
@@ -221,7 +226,7 @@ class Flights(Generic[R]):
             deadline = self._pool.deadline()
         with self._pool.lock:
             outcome = None if refresh else self._outcomes.get(key)
-            flight = self._join(key, call, deadline) if outcome is None else None
+            flight = self._join(key, call, deadline, refresh=refresh) if outcome is None else None
         if flight is not None:
             outcome = await self._pool.land(flight, deadline)
         else:
@@ -231,10 +236,10 @@ class Flights(Generic[R]):
             raise copy_of(outcome) from outcome.__cause__
         return outcome  # type: ignore[return-value]  # no call gives None
 
-    def _join(self, key: str, call: Callable[[], R], deadline: float) -> _Flight[R]:
+    def _join(self, key: Hashable, call: Callable[[], R], deadline: float, *, refresh: bool) -> _Flight[R]:
         wanted_until = self._timer() + deadline - anyio.current_time()
         flight = self._flights.get(key)
-        if flight is not None:
+        if flight is not None and not (refresh and flight.is_begun):
             flight.wanted_until = max(flight.wanted_until, wanted_until)
             self._telemetry.looked_up("joined")
             return flight
@@ -248,7 +253,7 @@ class Flights(Generic[R]):
         self._telemetry.queued()
         self._flights[key] = flight
         # Before its callers wake, so that one who asks again at once does not join what has ended.
-        flight.future.add_done_callback(functools.partial(self._landed, key))
+        flight.future.add_done_callback(functools.partial(self._landed, key, flight))
         flight.future.add_done_callback(functools.partial(self._pool.wake, flight))
         return flight
 
@@ -256,22 +261,28 @@ class Flights(Generic[R]):
         with self._telemetry.resolution():
             if self._timer() > flight.wanted_until:
                 raise OverloadedError("Everyone who waited for this call has left before it began.")
+            flight.is_begun = True
             return call()
 
-    def _landed(self, key: str, future: Future[R]) -> None:
+    def _landed(self, key: Hashable, flight: _Flight[R], future: Future[R]) -> None:
         with self._pool.lock:
             self._pool.end()
-            del self._flights[key]
+            is_newest = self._flights.get(key) is flight
+            if is_newest:
+                del self._flights[key]
             if future.cancelled():
                 self._telemetry.cancelled()
-                return
-            error = future.exception()
-            if isinstance(error, MarketplaceError):
-                if self._lifetime(error):
-                    # Without its traceback, which would keep the token and the request alive.
-                    self._outcomes[key] = copy_of(error)
-            elif error is None:
-                self._outcomes[key] = future.result()
+            elif is_newest:
+                self._keep(key, future)
+
+    def _keep(self, key: Hashable, future: Future[R]) -> None:
+        error = future.exception()
+        if isinstance(error, MarketplaceError):
+            if self._lifetime(error):
+                # Without its traceback, which would keep the token and the request alive.
+                self._outcomes[key] = copy_of(error)
+        elif error is None:
+            self._outcomes[key] = future.result()
 
 
 def _call_soon() -> CallSoon:

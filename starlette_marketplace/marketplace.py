@@ -83,6 +83,7 @@ class Marketplace:
         self._telemetry = _make_telemetry()
         self._connects: list[Callable[[], None]] = []
         self._pool = Pool(self.settings)
+        self._reading_pool = Pool(self.settings)
         self._connection = Connection(self.settings)
         self._reader = reader
         resolver = self._make_resolver(resolver, shared_cache)
@@ -150,6 +151,7 @@ class Marketplace:
     def shutdown(self) -> None:
         """Let no registration wait any longer; calls to AWS that are under way end by themselves."""
         self._pool.close()
+        self._reading_pool.close()
 
     def _make_resolver(self, resolver: Resolver | None, shared_cache: SharedCache | None) -> Resolver:
         """What is asked for the customer of a token: the shared cache, if there is one, and then AWS."""
@@ -205,7 +207,7 @@ class Marketplace:
 
         Args:
             customer: Who, as `registration.customer` or rebuilt from what you have stored.
-            refresh: Whether to ask AWS, whatever is kept.
+            refresh: Whether to ask AWS now, whatever is kept or has been asked before.
 
         Returns:
             Empty when there is nothing, which is normal: the subscription is not active yet or not any longer, or the
@@ -226,7 +228,7 @@ class Marketplace:
 
         Args:
             agreement_id: The id, as `customer.agreement_id`.
-            refresh: Whether to ask AWS, whatever is kept.
+            refresh: Whether to ask AWS now, whatever is kept or has been asked before.
 
         Raises:
             ValueError: It is not the id of an agreement.
@@ -245,8 +247,8 @@ class Marketplace:
         from .subscriptions.reader import AwsReader
         from .subscriptions.readings import Readings
 
-        reader = AwsReader(self._connection) if self._reader is None else self._reader
-        return Readings(self.settings, reader, pool=self._pool)
+        reader = AwsReader(self._connection, self.settings) if self._reader is None else self._reader
+        return Readings(self.settings, reader, pool=self._reading_pool)
 
 
 class _MountedRoute(Route):

@@ -57,12 +57,12 @@ class MarketplaceSettings:
             the account that the calls are made from.
         connect_timeout: Seconds for a connection to AWS.
         read_timeout: Seconds between two reads from AWS.
-        max_attempts: Calls to AWS for one resolution, the first one included.
-        deadline: Seconds that a buyer waits at most; the resolution goes on and is kept.
-        max_concurrency: Threads that call AWS.
-        max_waiting: Resolutions that wait for a thread; one more is refused with 503.
+        max_attempts: Calls to AWS for one resolution, or for one page of entitlements, the first one included.
+        deadline: Seconds that a caller waits at most; the call goes on and its outcome is kept.
+        max_concurrency: Threads that call AWS for registrations, and as many that read entitlements and agreements.
+        max_waiting: Calls of either kind that wait for a thread; one more is refused, a registration with 503.
         cache_ttl: Seconds that a resolution is kept, by each worker and by what `cache_url` names; 0 turns it off.
-        cache_size: Resolutions that are kept at most.
+        cache_size: Resolutions that are kept at most; as many entitlements, and as many agreements.
         cache_url: Redis or Valkey, to share resolutions between workers: redis://, rediss:// or unix://, as redis-py
             reads it. Needs the extra `redis`.
         session_cookie: Name of the registration session's cookies, between their prefix and the registration's id.

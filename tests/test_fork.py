@@ -22,7 +22,7 @@ shares = json.load(sys.stdin)
 marketplace = Marketplace()
 
 async def resolve_all(tokens):
-    customers = await asyncio.gather(*(marketplace._resolutions.resolve(token) for token in tokens))
+    customers = await asyncio.gather(*(marketplace.endpoint.resolutions.resolve(token) for token in tokens))
     return [customer.aws_account_id for customer in customers]
 
 async def begin(tokens):

@@ -80,7 +80,7 @@ async def start_without_credentials(settings: MarketplaceSettings, monkeypatch: 
 def read_what_is_not_of_aws(settings: MarketplaceSettings) -> None:
     with serve(FakeAws(answer(described(status="BRAND_NEW"))), lifespan="off") as url:
         elsewhere = replace(settings, endpoint_url=None, agreement_endpoint_url=url)
-        AwsReader(Connection(elsewhere)).get_agreement("agmt-1")
+        AwsReader(Connection(elsewhere), elsewhere).get_agreement("agmt-1")
 
 
 async def test_the_page_has_every_event_as_it_is_logged(

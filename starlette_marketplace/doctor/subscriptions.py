@@ -12,8 +12,8 @@ from typing import Any
 from .. import errors
 from ..aws import Client
 from ..aws_errors import code_in
-from ..aws_services import AGREEMENTS, ENTITLEMENTS, METERING, Service, region_of
-from ..aws_session import names_endpoint
+from ..aws_services import AGREEMENTS, ENTITLEMENTS, METERING, Service
+from ..aws_session import place_of
 from ..keys import is_aws
 from .case import Case
 from .configuration import is_product_id
@@ -125,9 +125,8 @@ class _Reader:
     def _make(self, service: Service) -> Any:
         if service is METERING:
             return self._case.metering
-        case, named = self._case, service.endpoint(self._case.settings)
-        is_own = named is None and not names_endpoint(case.session, service)
-        region = region_of(service, case.session, case.region, case.settings, is_own=is_own)
+        case = self._case
+        named, region, _ = place_of(service, case.session, case.region, case.settings)
         made: Any = case.caller.create_client(service.name, region_name=region, endpoint_url=named)
         self._endpoint = str(made.meta.endpoint_url)
         return made

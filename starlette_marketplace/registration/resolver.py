@@ -144,7 +144,7 @@ def _customer(answer: Mapping[str, Any]) -> MarketplaceCustomer:
     del answer
     if is_empty:
         # What botocore makes of a body that is empty, cut off, or no JSON: it checks neither length nor content type.
-        raise foreign_answer(metadata)
+        raise foreign_answer(metadata, "endpoint_url")
     raise errors.IncompleteAnswerError(
         f"AWS accepted the token, but its answer cannot be used (AWS request id {request_id_in(metadata)}): {reason}.",
         "This happens with new subscriptions, so try again in a moment; if the problem persists, check "

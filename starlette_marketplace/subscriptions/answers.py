@@ -48,8 +48,15 @@ def moment(members: Mapping[str, Any], name: str) -> datetime | None:
         return None
     if not isinstance(value, datetime) or value.tzinfo is None:
         raise ValueError(f"{name} is not a time")
-    # botocore gives it in the zone of this machine, where the last day of the year 9999 may have no UTC.
-    return None if value.year >= _NO_END else value.astimezone(UTC)
+    # botocore gives it in the zone of this machine.
+    try:
+        value = value.astimezone(UTC)
+    except OverflowError:
+        # UTC has no such year: it is before the first, or after the last.
+        if value.year < _NO_END:
+            raise ValueError(f"{name} is not a time") from None
+        return None
+    return None if value.year >= _NO_END else value
 
 
 def required_moment(members: Mapping[str, Any], name: str) -> datetime:

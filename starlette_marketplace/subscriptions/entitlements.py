@@ -67,18 +67,19 @@ def entitlement_of(row: object, customer: MarketplaceCustomer) -> Entitlement:
 
 
 def _check_owner(row: Mapping[str, Any], customer: MarketplaceCustomer) -> None:
-    # An old botocore drops the members that it does not know: what is missing says nothing.
-    license_arn = text(row, "LicenseArn")
-    if license_arn and customer.license_arn and license_id(license_arn) != license_id(customer.license_arn):
-        raise ValueError("an entitlement is of another license")
-    for name, ours in (
-        ("CustomerAWSAccountId", customer.aws_account_id),
-        ("CustomerIdentifier", customer.customer_identifier),
-        ("ProductCode", customer.product_code),
-    ):
-        theirs = text(row, name)
-        if theirs and ours and theirs != ours:
+    # AWS's model requires none of these, so a row may lack some of them, but not everything that says whose it is.
+    owners = {
+        "LicenseArn": license_id(customer.license_arn or ""),
+        "CustomerAWSAccountId": customer.aws_account_id,
+        "CustomerIdentifier": customer.customer_identifier,
+    }
+    named = {name: theirs for name in [*owners, "ProductCode"] if (theirs := text(row, name))}
+    for name, theirs in named.items():
+        ours = owners.get(name, customer.product_code)
+        if ours and (license_id(theirs) if name == "LicenseArn" else theirs) != ours:
             raise ValueError(f"an entitlement has another {name}")
+    if not any(owners[name] for name in named.keys() & owners.keys()):
+        raise ValueError("an entitlement does not say whose it is")
 
 
 def _value_of(members: Mapping[str, Any]) -> int | float | bool | str | None:

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from ..aws_services import AGREEMENTS, ENTITLEMENTS
-from ..errors import CredentialsError
+from ..clocks import monotonic
+from ..errors import CredentialsError, DeadlineExceededError
 from .agreements import agreement_of
 from .answers import unusable
 from .entitlements import entitlement_of, filter_of
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ..aws import Connection
     from ..aws_services import Service
     from ..customer import MarketplaceCustomer
+    from ..settings import MarketplaceSettings
     from .agreements import Agreement
     from .entitlements import Entitlement
 
@@ -47,19 +49,25 @@ class AwsReader:
     https://docs.aws.amazon.com/marketplace/latest/APIReference/API_marketplace-agreements_DescribeAgreement.html
     """
 
-    # A page has 25 rows, and a product at most a few hundred dimensions: an answer that goes on and on is none of AWS.
+    # A page has 25 rows, and a product at most a few hundred dimensions: AWS does not send more.
     _MOST_PAGES = 100
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(
+        self, connection: Connection, settings: MarketplaceSettings, *, timer: Callable[[], float] = monotonic
+    ) -> None:
         self._connection = connection
+        self._limit = settings.deadline
+        self._timer = timer
 
     def get_entitlements(self, customer: MarketplaceCustomer) -> tuple[Entitlement, ...]:
         """What `customer` has bought: all pages of it.
 
         Raises:
             IncompleteAnswerError: The answer is about another license, account or product, or cannot be read.
+            DeadlineExceededError: There are more pages than AWS sends within `deadline`.
             MarketplaceError: The call failed.
         """
+        began = self._timer()
         entitlements: list[Entitlement] = []
         request: dict[str, Any] = {"ProductCode": customer.product_code, "Filter": filter_of(customer)}
         for _ in range(self._MOST_PAGES):
@@ -72,6 +80,12 @@ class AwsReader:
                 break
             if not answer.get("NextToken"):
                 return tuple(entitlements)
+            if self._timer() - began > self._limit:
+                # Nobody waits any longer, and each page takes a thread and a call.
+                raise DeadlineExceededError(
+                    f"AWS has not sent all pages of entitlements within {self._limit:g} s.",
+                    "Try again in a moment; if the problem persists, raise deadline.",
+                )
             request["NextToken"] = answer["NextToken"]
         else:
             reason = f"it has more than {self._MOST_PAGES} pages"

@@ -29,7 +29,7 @@ class Readings:
     Args:
         settings: Lifetimes.
         reader: Asks AWS.
-        pool: The threads.
+        pool: The threads. They are not those of registrations, which must go on when AWS hangs here.
         timer: Seconds from any beginning, never running backwards.
     """
 
@@ -58,7 +58,7 @@ class Readings:
     async def get_entitlements(self, customer: MarketplaceCustomer, *, refresh: bool) -> tuple[Entitlement, ...]:
         """See `Marketplace.get_entitlements`."""
         call = functools.partial(self._reader.get_entitlements, customer)
-        return await self._entitlements.get(customer.key, call, refresh=refresh)
+        return await self._entitlements.get(customer, call, refresh=refresh)
 
     async def get_agreement(self, agreement_id: str, *, refresh: bool) -> Agreement:
         """See `Marketplace.get_agreement`."""

@@ -36,7 +36,7 @@ SAID_ELSEWHERE = {
             "f'{name} has another type'",
             "f'an entitlement has another {name}'",
             "'an entitlement is not a structure'",
-            "'an entitlement is of another license'",
+            "'an entitlement does not say whose it is'",
             "'it is about another agreement'",
             "'resources are missing'",
         ],

@@ -11,6 +11,7 @@ from starlette_marketplace import (
     AccessDeniedError,
     AgreementNotFoundError,
     ConfigurationError,
+    DeadlineExceededError,
     IncompleteAnswerError,
     Marketplace,
     MarketplaceSettings,
@@ -27,7 +28,9 @@ from tests.support.aws import (
     described,
     failure,
     read_with_a_botocore_that_does_not_know_trials,
+    reader_of,
 )
+from tests.support.fakes import FakeTimer
 from tests.support.servers import serve
 
 
@@ -82,6 +85,19 @@ def old_botocore(scene: Scene) -> str:
     return scene.said()
 
 
+def pages_without_end(scene: Scene) -> str:
+    timer = FakeTimer()
+
+    class Slow(FakeAws):
+        def answer(self, number: int) -> Response:
+            timer.now += 5
+            return super().answer(number)
+
+    with serve(Slow(answer({"NextToken": "again"})), lifespan="off") as url:
+        reader = reader_of(url, timer=timer)
+        return raised_by(DeadlineExceededError, lambda: reader.get_entitlements(CUSTOMER))
+
+
 READING: dict[str, Reproduction] = {
     "reads-not-aws": reads_not_aws,
     "status-unknown": status_unknown,
@@ -93,6 +109,7 @@ READING: dict[str, Reproduction] = {
     "agreement-denied": answered(failure("AccessDeniedException", 403), AccessDeniedError, agreement_id="agmt-1"),
     "answer-unusable": answered(answer({"Entitlements": [{}]}), IncompleteAnswerError),
     "counterpart": with_settings(SettingsError),
+    "pages-slow": pages_without_end,
     "not-in-partition": with_settings(RegionError, endpoint_url=None, region_name="us-gov-west-1"),
     "agreement-id": with_an_id_that_is_none,
     "fake-reader": with_a_fake_reader,

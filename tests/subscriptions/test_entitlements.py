@@ -1,5 +1,5 @@
 import json
-from datetime import UTC
+from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
 import pytest
@@ -9,6 +9,7 @@ from starlette.responses import HTMLResponse, Response
 
 from starlette_marketplace import (
     AwsUnavailableError,
+    DeadlineExceededError,
     Entitlement,
     IncompleteAnswerError,
     MarketplaceCustomer,
@@ -16,6 +17,7 @@ from starlette_marketplace import (
 )
 from starlette_marketplace.subscriptions.entitlements import entitlement_of
 from tests.support.aws import ACCOUNT, CUSTOMER, END, LICENSE, FakeAws, answer, reader_of
+from tests.support.fakes import FakeTimer
 from tests.support.servers import serve
 
 pytestmark = pytest.mark.usefixtures("environment")
@@ -77,14 +79,36 @@ def test_a_value_is_exactly_what_was_sent(sent: dict[str, Any] | None, value: ob
     assert type(entitlement.value) is type(value)
 
 
-def test_times_are_utc_wherever_the_machine_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TZ", "Asia/Kathmandu")
-    [entitlement] = read(page(row()))
+ZONES = [timezone(timedelta(hours=hours)) for hours in (-12, -5, 0, 5.75, 14)]
+
+
+@pytest.mark.parametrize("zone", ZONES)
+def test_times_are_utc_wherever_the_machine_is(zone: timezone) -> None:
+    """botocore gives them in the zone of the machine."""
+    entitlement = entitlement_of(row(ExpirationDate=END.astimezone(zone)), CUSTOMER)
     assert entitlement.expires_at == END
     assert entitlement.expires_at.tzinfo is UTC
 
 
-@pytest.mark.parametrize("sent", [None, 253370764800, 253402300799])
+@pytest.mark.parametrize("zone", ZONES)
+@pytest.mark.parametrize(("month", "day", "hour"), [(1, 2, 12), (7, 1, 12), (12, 31, 23)])
+def test_the_year_9999_is_no_end_wherever_the_machine_is(zone: timezone, month: int, day: int, hour: int) -> None:
+    end = datetime(9999, month, day, hour, tzinfo=zone)
+    assert entitlement_of(row(ExpirationDate=end), CUSTOMER).expires_at is None
+
+
+def test_the_first_moment_of_9999_is_no_end_west_of_greenwich() -> None:
+    end = datetime(9999, 1, 1, tzinfo=UTC).astimezone(timezone(timedelta(hours=-5)))
+    assert end.year == 9998
+    assert entitlement_of(row(ExpirationDate=end), CUSTOMER).expires_at is None
+
+
+def test_a_time_before_all_others_is_no_time() -> None:
+    with pytest.raises(ValueError, match="ExpirationDate is not a time"):
+        entitlement_of(row(ExpirationDate=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))), CUSTOMER)
+
+
+@pytest.mark.parametrize("sent", [None, 253370764800])
 def test_what_has_no_end_has_none(sent: int | None) -> None:
     [entitlement] = read(page(row(ExpirationDate=sent)))
     assert entitlement.expires_at is None
@@ -109,6 +133,20 @@ def test_pages_without_an_end_are_no_answer_of_aws() -> None:
     error = refused(page(token="again"))
     assert isinstance(error, IncompleteAnswerError)
     assert "it has more than 100 pages" in str(error)
+
+
+def test_pages_end_when_nobody_waits_any_longer() -> None:
+    timer = FakeTimer()
+
+    class Slow(FakeAws):
+        def answer(self, number: int) -> Response:
+            timer.now += 5
+            return super().answer(number)
+
+    aws = Slow(page(token="again"))
+    with serve(aws, lifespan="off") as url, pytest.raises(DeadlineExceededError, match="within 12 s"):
+        reader_of(url, timer=timer).get_entitlements(CUSTOMER)
+    assert len(aws.calls) == 3
 
 
 def test_a_legacy_customer_is_asked_for_by_its_identifier() -> None:
@@ -141,6 +179,13 @@ def test_a_row_about_somebody_else_is_never_passed_on(changes: dict[str, Any], c
     assert "AWS request id request-1" in str(error)
 
 
+def test_a_row_may_leave_out_some_of_what_says_whose_it_is_and_not_all() -> None:
+    assert len(read(page(row(LicenseArn=None), row(CustomerAWSAccountId=None), row(ProductCode=None)))) == 3
+    error = refused(page(row(LicenseArn=None, CustomerAWSAccountId=None)))
+    assert "an entitlement does not say whose it is" in str(error)
+    assert isinstance(refused(page(row(LicenseArn=None, CustomerAWSAccountId=None, CustomerIdentifier="x"))), Exception)
+
+
 @pytest.mark.parametrize(
     "sent",
     [
@@ -166,13 +211,22 @@ def test_a_row_that_cannot_be_read_is_an_error(sent: dict[str, Any]) -> None:
         Response('{"Entitlements": [', media_type="application/x-amz-json-1.1"),
         Response("[]", media_type="application/x-amz-json-1.1"),
         Response("null", media_type="application/x-amz-json-1.1"),
+        Response("[" * 100_000, media_type="application/x-amz-json-1.1"),
+        answer({"message": "maintenance"}),
+        answer({}, 202),
+        HTMLResponse("<html>Accepted</html>", 202),
+        Response(status_code=204),
+        Response('{"Entitlements": [', 206, media_type="application/x-amz-json-1.1"),
+        Response(media_type="application/cbor"),
+        HTMLResponse("<html>Log in</html>", headers={"Content-Type": "text/html; cbor"}),
+        Response(headers={"smithy-protocol": "rpc-v2-cbor"}, media_type="application/cbor"),
     ],
 )
 def test_what_is_no_answer_of_aws_does_not_mean_that_there_is_nothing(response: Response) -> None:
     """botocore makes an answer without members of all of these, as it does of {}."""
     error = refused(response)
     assert isinstance(error, AwsUnavailableError)
-    assert "check endpoint_url and the proxies on the way" in str(error)
+    assert "check entitlement_endpoint_url and the proxies on the way" in str(error)
 
 
 text = st.text(max_size=5) | st.none() | st.integers()

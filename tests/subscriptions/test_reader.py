@@ -1,6 +1,7 @@
 """Whatever AWS answers to the two questions, the caller gets the error that says why, and the seller what to do."""
 
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -19,6 +20,7 @@ from starlette_marketplace import (
 )
 from starlette_marketplace.subscriptions.reader import AwsReader
 from tests.support.aws import CUSTOMER, FakeAws, answer, described, failure, reader_of
+from tests.support.fakes import FakeTimer
 from tests.support.network import Fault, network, refusing
 from tests.support.servers import serve
 
@@ -35,6 +37,10 @@ def ask_for_agreement(reader: AwsReader) -> object:
     return reader.get_agreement("agmt-1")
 
 
+SETTING: dict[Ask, str] = {
+    ask_for_entitlements: "entitlement_endpoint_url",
+    ask_for_agreement: "agreement_endpoint_url",
+}
 both = pytest.mark.parametrize("ask", [ask_for_entitlements, ask_for_agreement])
 
 
@@ -62,8 +68,8 @@ def answered(ask: Ask, *answers: Response) -> MarketplaceError:
         (failure("InvalidSignatureException"), CredentialsError, "check this machine's clock"),
         (failure("NewException"), AwsUnavailableError, "Try again in a moment"),
         (HTMLResponse("<h1>503</h1>", 503), AwsUnavailableError, "Try again in a moment"),
-        (HTMLResponse("<h1>403</h1>", 403), AwsUnavailableError, "Check endpoint_url and the proxies on the way"),
-        (HTMLResponse("<h1>Log in</h1>"), AwsUnavailableError, "check endpoint_url and the proxies on the way"),
+        (HTMLResponse("<h1>403</h1>", 403), AwsUnavailableError, "_endpoint_url and the proxies on the way"),
+        (HTMLResponse("<h1>Log in</h1>"), AwsUnavailableError, "_endpoint_url and the proxies on the way"),
     ],
 )
 def test_what_either_service_may_answer(
@@ -72,6 +78,7 @@ def test_what_either_service_may_answer(
     error = answered(ask, response)
     assert type(error) is expected
     assert advice in str(error)
+    assert set(re.findall(r"\w*endpoint_url", str(error))) <= {SETTING[ask]}
 
 
 def test_a_question_about_entitlements_that_aws_does_not_take() -> None:
@@ -111,7 +118,7 @@ def test_nobody_who_listens_is_not_reached(ask: Ask) -> None:
 @both
 @pytest.mark.parametrize("fault", Fault)
 def test_a_fault_of_the_network_is_never_taken_for_an_answer(ask: Ask, fault: Fault) -> None:
-    good_for_both = FakeAws(answer(described()))
+    good_for_both = FakeAws(answer(described() | {"Entitlements": []}))
     with serve(good_for_both, lifespan="off") as url, network(url) as to_aws:
         ask(reader_of(to_aws.url))
         to_aws.suffer(fault)
@@ -123,18 +130,18 @@ def test_a_fault_of_the_network_is_never_taken_for_an_answer(ask: Ask, fault: Fa
 
 @both
 def test_credentials_that_were_refused_are_looked_up_again(ask: Ask, caplog: pytest.LogCaptureFixture) -> None:
-    aws = FakeAws(failure("ExpiredTokenException"))
+    aws, timer = FakeAws(failure("ExpiredTokenException")), FakeTimer()
     with serve(aws, lifespan="off") as url:
-        reader = reader_of(url)
+        reader = reader_of(url, timer=timer)
         client = reader._connection.client()
-        reader._connection._made_at -= 11
+        timer.now += 11
         with pytest.raises(CredentialsError):
             ask(reader)
         assert reader._connection.client() is not client
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
 
 
-def test_one_client_reads_both(caplog: pytest.LogCaptureFixture) -> None:
+def test_both_services_are_asked_after_one_look_up_of_credentials(caplog: pytest.LogCaptureFixture) -> None:
     aws = FakeAws(answer({}), failure("ResourceNotFoundException", 404))
     with serve(aws, lifespan="off") as url:
         reader = reader_of(url)

@@ -1,7 +1,11 @@
 import threading
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from functools import partial
 
 import anyio
+import anyio.lowlevel
+import anyio.to_thread
 import pytest
 
 from starlette_marketplace import (
@@ -10,13 +14,15 @@ from starlette_marketplace import (
     AgreementNotFoundError,
     AwsUnavailableError,
     Entitlement,
+    Marketplace,
     MarketplaceCustomer,
     MarketplaceError,
     MarketplaceSettings,
+    OverloadedError,
 )
 from starlette_marketplace.flights import Pool
 from starlette_marketplace.subscriptions.readings import Readings
-from starlette_marketplace.testing import FakeReader, make_agreement, make_customer
+from starlette_marketplace.testing import FakeReader, FakeResolver, make_agreement, make_customer
 from tests.support.fakes import FakeTimer
 
 pytestmark = pytest.mark.anyio
@@ -86,29 +92,90 @@ async def test_refresh_asks_anew_and_what_it_finds_is_kept() -> None:
     assert len(reader.calls) == 4
 
 
+async def test_another_question_about_the_same_license_is_another_question() -> None:
+    reader = FakeReader({CUSTOMER.key: [USERS]})
+    readings = readings_of(reader, FakeTimer())
+    await readings.get_entitlements(CUSTOMER, refresh=False)
+    for other in (replace(CUSTOMER, product_code="other"), replace(CUSTOMER, aws_account_id="222222222222")):
+        await readings.get_entitlements(other, refresh=False)
+    assert len(reader.calls) == 3
+
+
+class Held(FakeReader):
+    """Answers what was right when it was asked, and not before it may."""
+
+    def __init__(self) -> None:
+        super().__init__({CUSTOMER.key: [USERS]})
+        self.begun = threading.Semaphore(0)
+        self.may_end = [threading.Event(), threading.Event()]
+
+    def get_entitlements(self, customer: MarketplaceCustomer) -> tuple[Entitlement, ...]:
+        answer = super().get_entitlements(customer)
+        self.begun.release()
+        assert self.may_end[len(self.calls) - 1].wait(60)
+        return answer
+
+
+@pytest.mark.parametrize("first_to_end", [0, 1])
+async def test_a_refresh_is_not_answered_by_a_call_that_has_begun_before(first_to_end: int) -> None:
+    reader = Held()
+    readings = readings_of(reader, FakeTimer())
+    answers = {}
+
+    async def note(name: str, *, refresh: bool) -> None:
+        answers[name] = await readings.get_entitlements(CUSTOMER, refresh=refresh)
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(partial(note, "before", refresh=False))
+        await anyio.to_thread.run_sync(reader.begun.acquire)
+        reader.entitlements[CUSTOMER.key] = ()
+        tasks.start_soon(partial(note, "after", refresh=True))
+        await anyio.to_thread.run_sync(reader.begun.acquire)
+        reader.may_end[first_to_end].set()
+        name = ("before", "after")[first_to_end]
+        while name not in answers:
+            await anyio.lowlevel.checkpoint()
+        reader.may_end[1 - first_to_end].set()
+    assert answers == {"before": (USERS,), "after": ()}
+    assert await readings.get_entitlements(CUSTOMER, refresh=False) == (), "the newer answer is kept"
+    assert len(reader.calls) == 2
+
+
+async def test_a_registration_goes_on_while_readings_hang() -> None:
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", max_concurrency=1, max_waiting=0)
+    reader = Held()
+    marketplace = Marketplace(settings, reader=reader, resolver=FakeResolver({"good": CUSTOMER}))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(marketplace.get_entitlements, CUSTOMER)
+        await anyio.to_thread.run_sync(reader.begun.acquire)
+        with pytest.raises(OverloadedError):
+            await marketplace.get_entitlements(make_customer())
+        assert await marketplace.endpoint.resolutions.resolve("good") == CUSTOMER
+        reader.may_end[0].set()
+    marketplace.shutdown()
+
+
 Ask = Callable[[Readings], Awaitable[object]]
 
 
 def entitlements(readings: Readings) -> Awaitable[object]:
-    return readings.get_entitlements(CUSTOMER, refresh=True)
+    return readings.get_entitlements(CUSTOMER, refresh=False)
 
 
 def agreement(readings: Readings) -> Awaitable[object]:
-    return readings.get_agreement("agmt-1", refresh=True)
+    return readings.get_agreement("agmt-1", refresh=False)
 
 
 @pytest.mark.parametrize("ask", [entitlements, agreement])
 async def test_a_hundred_who_ask_at_once_make_one_call(ask: Ask) -> None:
-    begun, go_on = threading.Semaphore(0), threading.Event()
+    go_on = threading.Event()
 
     class Slow(FakeReader):
         def get_entitlements(self, customer: MarketplaceCustomer) -> tuple[Entitlement, ...]:
-            begun.release()
             assert go_on.wait(60)
             return super().get_entitlements(customer)
 
         def get_agreement(self, agreement_id: str) -> Agreement:
-            begun.release()
             assert go_on.wait(60)
             return super().get_agreement(agreement_id)
 

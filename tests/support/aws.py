@@ -110,7 +110,7 @@ def reader_of(url: str | None, *, timer: Callable[[], float] = monotonic, **chan
     urls = dict.fromkeys(("endpoint_url", "entitlement_endpoint_url", "agreement_endpoint_url"), url)
     values: dict[str, Any] = {**urls, "max_attempts": 1} | changes
     settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", **values)
-    return AwsReader(Connection(settings, timer=timer))
+    return AwsReader(Connection(settings, timer=timer), settings, timer=timer)
 
 
 def error_of(resolver: AwsResolver, token: str = TOKEN) -> MarketplaceError:
@@ -167,7 +167,7 @@ def read_with_a_botocore_that_does_not_know_trials(
     with serve(FakeAws(answer(described())), lifespan="off") as url, monkeypatch.context() as patch:
         patch.setenv("AWS_DATA_PATH", str(folder))
         elsewhere = replace(settings, endpoint_url=url, agreement_endpoint_url=url)
-        AwsReader(Connection(elsewhere)).get_agreement("agmt-1")
+        AwsReader(Connection(elsewhere), elsewhere).get_agreement("agmt-1")
 
 
 def _forget(model: Path, shape: str, member: str, folder: Path) -> None:
