@@ -48,7 +48,7 @@ def sign_up(
     email = normalize_email(email)
     user = User(email=email, password_hash=passwords.hash(password), workspace=Workspace(name=company))
     if registration is not None:
-        user.workspace.subscriptions.append(new_subscription(registration))
+        user.workspace.subscriptions.append(new_subscription(registration.customer))
     db.add(user)
     try:
         db.commit()
@@ -79,7 +79,7 @@ def link(db: Session, workspace: Workspace, registration: Registration) -> None:
     Raises:
         AlreadyLinkedError: It pays for another workspace.
     """
-    workspace.subscriptions.append(new_subscription(registration))
+    workspace.subscriptions.append(new_subscription(registration.customer))
     try:
         db.commit()
     except IntegrityError as exc:
@@ -95,8 +95,7 @@ def find_user(db: Session, email: str) -> User | None:
     return db.scalar(select(User).where(User.email == email))
 
 
-def new_subscription(registration: Registration) -> Subscription:
-    customer = registration.customer
+def new_subscription(customer: MarketplaceCustomer) -> Subscription:
     return Subscription(
         customer_key=customer.key,
         aws_account_id=customer.aws_account_id,
@@ -104,5 +103,4 @@ def new_subscription(registration: Registration) -> Subscription:
         license_arn=customer.license_arn,
         customer_identifier=customer.customer_identifier,
         agreement_id=customer.agreement_id,
-        free_trial=registration.free_trial,
     )

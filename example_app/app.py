@@ -1,6 +1,7 @@
 """Acme Analytics: a small SaaS that is sold on its own site and on AWS Marketplace.
 
-Everything about AWS Marketplace is in `welcome_back`, in /signup, /link and /decline, and in one line of `create_app`.
+Everything about AWS Marketplace is in plans.py, in `welcome_back`, `arrived_plans` and `linked_plans`, in /signup,
+/link, /decline and /dashboard, and in one line of `create_app`.
 Start it with `make demo`, or with `uvicorn --factory example_app.app:create_app` and your own environment.
 """
 
@@ -22,15 +23,18 @@ from example_app.forms import LinkForm, LoginForm, SignupForm
 from example_app.models import User
 from example_app.pages import page, redirect
 from example_app.passwords import Passwords
+from example_app.plans import Plan, ask_for_plans
 from example_app.rate_limit import RateLimit
 from example_app.settings import Settings
 from starlette_marketplace import (
+    MarketplaceCustomer,
     MarketplaceMiddleware,
     Registration,
     complete_registration,
     discard_registration,
     get_registration,
     get_registration_by_id,
+    get_registrations,
     refuse_foreign_posts,
 )
 from starlette_marketplace.hooks import RegistrationResolved
@@ -100,6 +104,36 @@ def current_user(request: Request, db: Database) -> User | None:
 
 CurrentUser = Annotated[User | None, Depends(current_user)]
 NewestRegistration = Annotated[Registration | None, Depends(get_registration)]
+Registrations = Annotated[list[Registration], Depends(get_registrations)]
+
+
+# What asks AWS is async, and takes no thread while it waits. What asks the database blocks, so it is sync: FastAPI runs
+# it in a thread.
+
+
+async def arrived_plans(request: Request, registrations: Registrations) -> None:
+    """Ask AWS what the visitor has come with, for the pages that show a registration."""
+    customers = {registration.customer: False for registration in registrations}
+    patience = request.app.state.settings.plan_patience
+    request.state.plans = await ask_for_plans(request, customers, patience=patience)
+
+
+def linked_customers(db: Database, user: CurrentUser) -> dict[MarketplaceCustomer, bool]:
+    subscriptions = user.workspace.subscriptions if user is not None else []
+    customers = {subscription.customer: subscription.was_active for subscription in subscriptions}
+    db.rollback()  # Gives the connection back: nothing waits for AWS with one.
+    return customers
+
+
+LinkedCustomers = Annotated[dict[MarketplaceCustomer, bool], Depends(linked_customers)]
+
+
+async def linked_plans(request: Request, customers: LinkedCustomers) -> dict[str, Plan]:
+    """Ask AWS what the user's workspace has."""
+    return await ask_for_plans(request, customers, patience=request.app.state.settings.plan_patience)
+
+
+LinkedPlans = Annotated[dict[str, Plan], Depends(linked_plans)]
 
 router = APIRouter()
 
@@ -109,7 +143,7 @@ def home(request: Request, user: CurrentUser) -> Response:
     return page(request, "home.html", user=user)
 
 
-@router.get("/signup")
+@router.get("/signup", dependencies=[Depends(arrived_plans)])
 def signup_page(request: Request, db: Database, user: CurrentUser, registration: NewestRegistration) -> Response:
     if user is not None:
         return redirect("/link")
@@ -118,7 +152,7 @@ def signup_page(request: Request, db: Database, user: CurrentUser, registration:
     return page(request, "signup.html", form=SignupForm(), errors={}, registration=registration)
 
 
-@router.post("/signup", dependencies=[Depends(limit_tries)])
+@router.post("/signup", dependencies=[Depends(limit_tries), Depends(arrived_plans)])
 def sign_up(request: Request, db: Database, user: CurrentUser, form: Annotated[SignupForm, Form()]) -> Response:
     """Create a workspace and log its first user in; nobody has verified the e-mail address (see accounts.py)."""
     if user is not None:
@@ -152,14 +186,14 @@ def sign_up(request: Request, db: Database, user: CurrentUser, form: Annotated[S
     return response
 
 
-@router.get("/login")
+@router.get("/login", dependencies=[Depends(arrived_plans)])
 def login_page(request: Request, db: Database, user: CurrentUser, registration: NewestRegistration) -> Response:
     if user is not None:
         return redirect("/link")
     return show_login(request, db, registration, LoginForm())
 
 
-@router.post("/login", dependencies=[Depends(limit_tries)])
+@router.post("/login", dependencies=[Depends(limit_tries), Depends(arrived_plans)])
 def log_in(
     request: Request, db: Database, registration: NewestRegistration, form: Annotated[LoginForm, Form()]
 ) -> Response:
@@ -190,7 +224,7 @@ def log_out(request: Request) -> Response:
     return redirect("/")
 
 
-@router.get("/link")
+@router.get("/link", dependencies=[Depends(arrived_plans)])
 def link_page(request: Request, db: Database, user: CurrentUser, registration: NewestRegistration) -> Response:
     """Decide how a logged-in buyer goes on: everything that logs in or arrives logged in comes through here."""
     if user is None:
@@ -205,7 +239,7 @@ def link_page(request: Request, db: Database, user: CurrentUser, registration: N
     return page(request, "link.html", user=user, registration=registration, taken=subscription is not None)
 
 
-@router.post("/link")
+@router.post("/link", dependencies=[Depends(arrived_plans)])
 def link(request: Request, db: Database, user: CurrentUser, form: Annotated[LinkForm, Form()]) -> Response:
     if user is None:
         return redirect("/login")
@@ -235,8 +269,18 @@ def decline(request: Request, user: CurrentUser, registration_id: Annotated[str,
 
 
 @router.get("/dashboard")
-def dashboard(request: Request, db: Database, user: CurrentUser, registration: NewestRegistration) -> Response:
+def dashboard(
+    request: Request, db: Database, user: CurrentUser, registration: NewestRegistration, plans: LinkedPlans
+) -> Response:
     if user is None:
         return redirect("/login")
+    # What another tab has linked a moment ago has no plan here yet.
+    subscriptions = [(each, plans.get(each.customer_key, Plan())) for each in user.workspace.subscriptions]
+    for subscription, plan in subscriptions:
+        subscription.was_active |= plan.status == "active"
+    db.commit()
     waiting = None if is_linked(db, registration) else registration
-    return page(request, "dashboard.html", user=user, waiting=waiting)
+    response = page(request, "dashboard.html", user=user, subscriptions=subscriptions, waiting=waiting)
+    if any(plan.status == "pending" for _, plan in subscriptions):
+        response.headers["Refresh"] = "5"
+    return response

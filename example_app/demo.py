@@ -57,6 +57,9 @@ def set_environment(database: Path) -> None:
         "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",
         "MARKETPLACE_LOGO_URL": "/static/icon.svg",
         "MARKETPLACE_SUPPORT_URL": "mailto:support@acme.example",
+        # A plan that is changed in the local marketplace shows when the page is reloaded. On the real AWS, keep the
+        # default of 300 seconds: AWS limits how often it answers.
+        "MARKETPLACE_CACHE_TTL": "5",
     }
 
 

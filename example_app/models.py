@@ -3,6 +3,8 @@ from datetime import UTC, datetime
 from sqlalchemy import DateTime, ForeignKey
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
+from starlette_marketplace import MarketplaceCustomer
+
 
 def now() -> datetime:
     return datetime.now(UTC)
@@ -39,8 +41,7 @@ class User(Base):
 class Subscription(Base):
     """One agreement on AWS Marketplace and the workspace that it pays for.
 
-    It says who the buyer is, not that the agreement is active: a product asks GetEntitlements for that, and listens to
-    the license events.
+    It says who the buyer is. What was bought and until when is not stored: see plans.py.
     """
 
     __tablename__ = "subscription"
@@ -54,7 +55,18 @@ class Subscription(Base):
     license_arn: Mapped[str | None]
     customer_identifier: Mapped[str | None]
     agreement_id: Mapped[str | None]
-    # A hint from the buyer's browser: fit to be shown, not to grant anything by. Ask AWS for the entitlement.
-    free_trial: Mapped[bool]
+    # Whether it was active when AWS was asked before: no entitlements mean pending until then, and ended from then on.
+    was_active: Mapped[bool] = mapped_column(default=False)
     linked_at: Mapped[datetime] = mapped_column(default=now)
     workspace: Mapped[Workspace] = relationship(back_populates="subscriptions")
+
+    @property
+    def customer(self) -> MarketplaceCustomer:
+        """Whom to ask AWS about."""
+        return MarketplaceCustomer(
+            aws_account_id=self.aws_account_id,
+            product_code=self.product_code,
+            license_arn=self.license_arn,
+            customer_identifier=self.customer_identifier,
+            agreement_id=self.agreement_id,
+        )

@@ -1,16 +1,13 @@
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from fastapi import Request
 from fastapi.responses import RedirectResponse, Response
 from fastapi.templating import Jinja2Templates
+from markupsafe import Markup
 
-PRODUCTS = {
-    "acmeanalytics": "Acme Analytics",
-    "acmelegacy": "Acme Reports",
-    "acmepipelines": "Acme Pipelines",
-    "acmegateway": "Acme Gateway",
-}
+from example_app.products import find_product
 
 HEADERS = {
     # The pages show whose AWS account it is, and /link must not be framed and clicked through (clickjacking).
@@ -22,17 +19,19 @@ HEADERS = {
 }
 
 
-def product_name(product_code: str) -> str:
-    return PRODUCTS.get(product_code, product_code)
-
-
 def masked(aws_account_id: str) -> str:
     """Show enough of an AWS account id to recognise one's own."""
     return f"•••• •••• {aws_account_id[-4:]}"
 
 
+def on_day(moment: datetime) -> Markup:
+    """Show the day, in UTC: AWS gives its times in it."""
+    day = f"{moment:%b} {moment.day}, {moment.year}"
+    return Markup('<time datetime="{}">{}</time>').format(moment.date(), day)
+
+
 templates = Jinja2Templates(directory=Path(__file__).parent / "templates")
-templates.env.filters.update(product_name=product_name, masked=masked)
+templates.env.filters.update(product=find_product, masked=masked, on_day=on_day)
 templates.env.globals.update(support="support@acme.example")
 
 

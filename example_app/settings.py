@@ -13,6 +13,7 @@ class Settings:
     network_tries_per_minute: int = 20  # signups and logins of one network, in one process
     tries_per_minute: int = 300  # those of all networks together
     passwords_at_once: int = 4  # hashed at the same time; each takes 64 MB
+    plan_patience: float = 5.0  # seconds that a page waits for AWS to say what was bought
 
     @classmethod
     def from_env(cls) -> Self:
@@ -30,4 +31,5 @@ class Settings:
             network_tries_per_minute=int(os.environ.get("NETWORK_TRIES_PER_MINUTE", cls.network_tries_per_minute)),
             tries_per_minute=int(os.environ.get("TRIES_PER_MINUTE", cls.tries_per_minute)),
             passwords_at_once=int(os.environ.get("PASSWORDS_AT_ONCE", cls.passwords_at_once)),
+            plan_patience=float(os.environ.get("PLAN_PATIENCE", cls.plan_patience)),
         )

@@ -1,5 +1,6 @@
 """A buyer's browser, as far as these tests need one: cookies, and forms with their hidden fields."""
 
+import re
 from html.parser import HTMLParser
 
 import httpx2
@@ -69,6 +70,13 @@ def inputs(page: httpx2.Response) -> list[tuple[str, str, str]]:
     parser = _Inputs()
     parser.feed(page.text)
     return parser.found
+
+
+def facts(page: httpx2.Response) -> list[dict[str, str]]:
+    """What stands in the lists of a page, such as the plan of each subscription: the terms and what they say."""
+    lists = re.findall("<dl.*?</dl>", page.text, re.DOTALL)
+    pairs = [re.findall("<dt>(.*?)</dt>\\s*<dd>(.*?)</dd>", each, re.DOTALL) for each in lists]
+    return [{term: re.sub("<[^>]*>", "", words).strip() for term, words in each} for each in pairs]
 
 
 class _Inputs(HTMLParser):

@@ -37,6 +37,10 @@ def settings(
         "MARKETPLACE_SECRET_KEY": "only for tests " * 3,
         "MARKETPLACE_PRODUCT_CODES": "acmeanalytics,acmelegacy,acmepipelines,acmegateway",
         "MARKETPLACE_ENDPOINT_URL": url,
+        "MARKETPLACE_ENTITLEMENT_ENDPOINT_URL": url,
+        "MARKETPLACE_AGREEMENT_ENDPOINT_URL": url,
+        # A machine under load takes long to make its first clients, and a plan that is late is unknown.
+        "PLAN_PATIENCE": "60",
         "MARKETPLACE_HTTPS_ONLY": "false",
         "MARKETPLACE_PRODUCT_NAME": "Acme Analytics",
         "MARKETPLACE_LOGO_URL": "/static/icon.svg",

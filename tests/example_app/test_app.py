@@ -70,7 +70,7 @@ def test_a_buyer_arrives_signs_up_and_finds_the_subscription_on_the_dashboard(
     assert subscription.customer_identifier is None
     assert subscription.agreement_id
     assert subscription.agreement_id in dashboard.text
-    assert subscription.free_trial is True
+    assert subscription.was_active is True
 
 
 def test_a_buyer_of_a_legacy_product_signs_up_without_a_license(

@@ -7,9 +7,10 @@ from typing import Literal
 import pytest
 from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]
 from playwright.sync_api import Browser as Chromium
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
-from tests.example_app.steps import set_up_account
+from starlette_marketplace.local import LocalMarketplace
+from tests.example_app.steps import agreement, link_to, set_up_account, sign_up
 
 LANDING = "/marketplace/register"
 # One of each kind: with steps to a fresh link, with Try again, and for another product.
@@ -77,6 +78,38 @@ def test_the_page_for_visitors_can_be_read_everywhere(any_page: Page, app_url: s
 def test_the_signup_page_of_the_example_app_can_be_read_everywhere(any_page: Page, storefront: str) -> None:
     set_up_account(any_page, storefront, "new-product")
     expect(any_page.get_by_label("Work e-mail")).to_be_visible()
+    expect_it_fits(any_page)
+    assert problems(any_page) == []
+
+
+@pytest.fixture
+def asks_anew(settings: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MARKETPLACE_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("MARKETPLACE_CACHE_TTL", "0")
+
+
+def without_refresh(route: Route) -> None:
+    response = route.fetch()
+    assert response.headers["refresh"] == "5"
+    headers = {name: value for name, value in response.headers.items() if name != "refresh"}
+    route.fulfill(response=response, headers=headers)
+
+
+def test_the_dashboard_of_the_example_app_can_be_read_everywhere(
+    asks_anew: None, any_page: Page, storefront: str, app_url: str, marketplace: LocalMarketplace
+) -> None:
+    set_up_account(any_page, storefront, "new-product")
+    sign_up(any_page, "Globex", "hank@globex.example")
+    for scenario in ("free-trial", "not-yet-entitled", "entitlements-throttled", "pay-as-you-go"):
+        set_up_account(any_page, storefront, scenario)
+        link_to(any_page, "Globex")
+        expect(any_page).to_have_url(f"{app_url}/dashboard")
+    marketplace.cancel(agreement(marketplace, "pay-as-you-go"))
+    # It would load itself again while axe looks at it.
+    any_page.route("**/dashboard", without_refresh)
+    any_page.goto(f"{app_url}/dashboard")
+    for tag in ("Active", "Being prepared", "Ended", "Not known right now"):
+        expect(any_page.locator(".rows .tag").get_by_text(tag).first).to_be_visible()
     expect_it_fits(any_page)
     assert problems(any_page) == []
 
