@@ -81,7 +81,7 @@ def test_aws_is_asked_once_for_each_product_and_never_without_a_filter(
         (
             PlainTextResponse("<title>Log in</title>"),
             "The answer from AWS is empty",
-            "Try again in a moment; if the problem persists, check endpoint_url and",
+            "Try again in a moment; if the problem persists, check entitlement_endpoint_url and",
         ),
         (
             failure("UnknownOperationException"),
