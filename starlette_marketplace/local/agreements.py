@@ -25,9 +25,10 @@ TERM = timedelta(days=365)
 TRIAL = timedelta(days=14)
 """How long a free trial runs."""
 
-_OVER = frozenset(
+OVER = frozenset(
     {"ARCHIVED", "CANCELLED", "EXPIRED", "RENEWED", "REPLACED", "ROLLED_BACK", "SUPERSEDED", "TERMINATED"}
 )
+"""The statuses of agreements that nothing can change any more."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,7 +126,7 @@ class Agreement:
     @property
     def is_closed(self) -> bool:
         """Whether nothing can change about it any more."""
-        return self.status in _OVER
+        return self.status in OVER
 
     @property
     def grants(self) -> bool:

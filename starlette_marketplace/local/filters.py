@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
-from .agreements import Agreement, license_id_of
+from .agreements import OVER, Agreement, license_id_of
 from .failures import RefusedError, invalid
 from .parameters import Parameters
 from .summaries import AGREEMENT_TYPE, RESOURCE_TYPE, end_behavior
@@ -41,17 +41,7 @@ _WORDS = {
         "ProfessionalServicesProduct",
         RESOURCE_TYPE,
     },
-    "Status": {
-        "ACTIVE",
-        "ARCHIVED",
-        "CANCELLED",
-        "EXPIRED",
-        "RENEWED",
-        "REPLACED",
-        "ROLLED_BACK",
-        "SUPERSEDED",
-        "TERMINATED",
-    },
+    "Status": OVER | {"ACTIVE"},
     "EndTimeBehaviorType": {"RENEW", "REPLACE", "EXPIRE"},
     "EndTimeBehaviorReasonCode": {
         "PROPOSER_RENEW_OPTED_OUT",
