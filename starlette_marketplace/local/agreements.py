@@ -25,9 +25,7 @@ TERM = timedelta(days=365)
 TRIAL = timedelta(days=14)
 """How long a free trial runs."""
 
-OVER = frozenset(
-    {"ARCHIVED", "CANCELLED", "EXPIRED", "RENEWED", "REPLACED", "ROLLED_BACK", "SUPERSEDED", "TERMINATED"}
-)
+OVER = frozenset({"ARCHIVED", "CANCELLED", "EXPIRED", "RENEWED", "REPLACED", "ROLLED_BACK", "SUPERSEDED", "TERMINATED"})
 """The statuses of agreements that nothing can change any more."""
 
 

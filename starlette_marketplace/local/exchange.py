@@ -227,4 +227,4 @@ def _indent(body: str) -> str:
     except ValueError:
         return body
     tokens = {name: shorten(members[name]) for name in ("NextToken", "nextToken") if name in members}
-    return json.dumps({**members, **tokens}, indent=2, ensure_ascii=False)
+    return _spell(json.dumps({**members, **tokens}, indent=2, ensure_ascii=False))

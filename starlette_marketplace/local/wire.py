@@ -91,7 +91,7 @@ class AwsJsonResponse(JSONResponse):
     """An answer in AWS JSON, with the request id that AWS gives every answer.
 
     Attributes:
-        error: The `__type` of the error that it is; None for an answer that is none.
+        error: The `__type` of the error; None when the answer is not an error.
     """
 
     media_type = "application/x-amz-json-1.1"
@@ -99,6 +99,10 @@ class AwsJsonResponse(JSONResponse):
 
     def __init__(self, content: Mapping[str, object], status_code: int = 200) -> None:
         super().__init__(content, status_code, headers={"x-amzn-RequestId": str(uuid.uuid4())})
+
+    def render(self, content: Mapping[str, object]) -> bytes:
+        """Write it in ASCII: a request can hold lone surrogates, which an error quotes and UTF-8 cannot spell."""
+        return json.dumps(content, separators=(",", ":")).encode()
 
     @classmethod
     def of_failure(cls, failure: Failure) -> AwsJsonResponse:

@@ -6,16 +6,18 @@ import httpx2
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.responses import Response
 
 from starlette_marketplace.local import Call, LocalMarketplace
 from starlette_marketplace.local.clocks import monotonic, wall_clock
 from starlette_marketplace.local.commerce import Commerce
 from starlette_marketplace.local.entitlements import EntitlementService
+from starlette_marketplace.local.exchange import show_answer
 from starlette_marketplace.local.failures import RefusedError
 from starlette_marketplace.local.ledger import Ledger
 from starlette_marketplace.local.operations import Operation
 from starlette_marketplace.local.scenarios import SCENARIOS
-from starlette_marketplace.local.wire import AwsRequest
+from starlette_marketplace.local.wire import AwsJsonResponse, AwsRequest
 from tests.local.clients import RESOLVE_CUSTOMER, ask_patiently, body_of, signed_post
 from tests.local.readers import (
     DESCRIBE_AGREEMENT,
@@ -106,6 +108,23 @@ def test_an_operation_that_is_not_here_is_unknown_and_not_logged(
     assert marketplace.calls == []
 
 
+@pytest.mark.parametrize(
+    ("target", "members"),
+    [
+        (SEARCH_AGREEMENTS, {"filters": [{"name": "\ud800", "values": ["a"]}]}),
+        (SEARCH_AGREEMENTS, {"filters": filters_of(), "sort": {"sortBy": "\ud800"}}),
+        (SEARCH_AGREEMENTS, {"filters": filters_of(), "sort": {"sortOrder": "\ud800"}}),
+        (DESCRIBE_AGREEMENT, {"agreementId": "\ud800"}),
+    ],
+    ids=["filter", "sortBy", "sortOrder", "agreementId"],
+)
+def test_an_error_can_quote_what_utf_8_cannot_spell(url: str, target: str, members: dict[str, object]) -> None:
+    answer = post(url, target, members)
+
+    assert answer.json()["__type"] in ("ValidationException", "ResourceNotFoundException")
+    assert httpx2.get(f"{url}/activity").status_code == 200
+
+
 def test_null_is_absent(marketplace: LocalMarketplace, url: str) -> None:
     nulls = {"Filter": {"DIMENSION": None, "LICENSE_ARN": None}, "NextToken": None, "MaxResults": None}
     assert post(url, GET_ENTITLEMENTS, {"ProductCode": "acmeanalytics", **nulls}).json() == {}
@@ -181,21 +200,28 @@ OPERATIONS = [*EntitlementService(LEDGER).operations, *Commerce(LEDGER).operatio
 names = st.sampled_from(
     ["ProductCode", "Filter", "MaxResults", "NextToken", "agreementId", "filters", "sort", "maxResults", "nextToken"]
 )
-words = st.sampled_from(["acmeanalytics", "name", "values", "Status", "PartyType", "Proposer", "DIMENSION"]) | st.text()
+words = st.sampled_from(["acmeanalytics", "name", "values", "Status", "PartyType", "Proposer", "DIMENSION"])
+words |= st.text() | st.just("\ud800")  # which JSON can spell and UTF-8 cannot
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | words,
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=3),
     max_leaves=8,
 )
+filters = st.lists(st.fixed_dictionaries({"name": words, "values": st.lists(words, max_size=2)}), max_size=2)
+searches = st.fixed_dictionaries(
+    {"filters": filters}, optional={"sort": st.dictionaries(st.sampled_from(["sortBy", "sortOrder"]), words)}
+)
+members = searches | st.dictionaries(names, values)
 
 
-@given(st.sampled_from(OPERATIONS), st.binary() | st.dictionaries(names, values).map(json.dumps).map(str.encode))
+@given(st.sampled_from(OPERATIONS), st.binary() | members.map(json.dumps).map(str.encode))
 def test_whatever_the_body_is_it_is_answered_or_refused(operation: Operation, body: bytes) -> None:
     try:
         question = operation.read(AwsRequest.read({}, body))
     except RefusedError as exc:
-        status = exc.failure.status
+        response: Response = AwsJsonResponse.of_failure(exc.failure)
     else:
         response, _ = question.answer()
-        status = response.status_code
-    assert status in (200, 400, 404)
+    assert response.status_code in (200, 400, 404)
+    assert isinstance(json.loads(bytes(response.body)), dict)
+    assert show_answer(response).encode()
