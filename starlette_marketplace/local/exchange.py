@@ -110,13 +110,14 @@ class SeenRequest:
     text: str = ""
 
     @classmethod
-    def of(cls, request: AwsRequest, operation: str = RESOLVE_CUSTOMER) -> SeenRequest:
+    def of(cls, request: AwsRequest, operation: str = RESOLVE_CUSTOMER, *, path: str = "/") -> SeenRequest:
         """Keep what may be shown of a request for this operation."""
         token = read_registration_token(request) if operation == RESOLVE_CUSTOMER else None
         secret = token if isinstance(token, str) else ""
         headers = _show_headers(request, secret)
         attempts = headers.get("amz-sdk-request", "")
-        lines = ["POST / HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
+        shown_path = "/".join(map(_shorten_words, path.split("/")))
+        lines = [f"POST {shown_path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items())]
         return cls(
             token=_shorten(secret) if secret else None,
             registration=_hide(secret or secrets.token_hex(16)),
@@ -125,7 +126,7 @@ class SeenRequest:
             attempt=_number(_ATTEMPT, attempts),
             max_attempts=_number(_MAXIMUM, attempts),
             invocation_id=headers.get("amz-sdk-invocation-id"),
-            text="\n".join([*lines, "", _show_body(request, _MEMBERS[operation])]),
+            text="\n".join([*lines, "", _show_body(request, _MEMBERS.get(operation, set()))]),
         )
 
 

@@ -25,7 +25,7 @@ from .ledger import Ledger
 from .manage import Manage
 from .managing import SubscriptionManager
 from .metering import Metering
-from .operations import Desk
+from .operations import Desk, Verdict
 from .pages import Pages
 from .scenarios import find_scenario
 from .storefront import Storefront
@@ -43,6 +43,10 @@ if TYPE_CHECKING:
     from .agreements import Agreement
     from .buyers import Buyer
 
+
+# AWS SDKs that prefer CBOR post to a path of its own; this is their operation in the log of calls.
+_CBOR_PATH = "/service/{service}/operation/{operation}"
+_CBOR = "CBOR"
 
 # More than buyers that are kept can have, so that no agreement on a page is forgotten.
 _MOST_SUBSCRIPTIONS = 10_000
@@ -91,10 +95,12 @@ class LocalMarketplace(SubscriptionManager):
         storefront = Storefront(self._conditions, self._buyers, forms, pages)
         manage = Manage(self._buyers, ledger, forms, pages)
         activity = Activity(self._conditions, self._calls, pages)
+        guard = [Middleware(Guard, serves_sdks=True)]
         routes = [*storefront.routes, *manage.routes, *activity.routes, pages.static]
         self._app = Starlette(
             routes=[
-                Route("/", self._answer_aws_call, methods=["POST"], middleware=[Middleware(Guard, serves_sdks=True)]),
+                Route("/", self._answer_aws_call, methods=["POST"], middleware=guard),
+                Route(_CBOR_PATH, self._refuse_cbor_call, methods=["POST"], middleware=guard),
                 Mount("", routes=routes, middleware=[Middleware(Guard)]),
             ]
         )
@@ -207,7 +213,16 @@ class LocalMarketplace(SubscriptionManager):
         started, generation = self._timer(), self._calls.generation
         call = AwsRequest.read(request.headers, await request.body())
         verdict = self._desk.answer(operation, call)
-        number = self._calls.add(SeenRequest.of(call, operation.name), verdict, generation=generation)
+        return self._log(SeenRequest.of(call, operation.name), verdict, started, generation)
+
+    async def _refuse_cbor_call(self, request: Request) -> Response:
+        seen = SeenRequest.of(AwsRequest.read(request.headers, b""), _CBOR, path=request.url.path)
+        remark = "The local marketplace speaks AWS JSON only. Let your AWS SDK use the protocol json."
+        verdict = Verdict(_CBOR, AwsJsonResponse.of_failure(UNKNOWN_OPERATION), remark=remark)
+        return self._log(seen, verdict, self._timer(), self._calls.generation)
+
+    def _log(self, seen: SeenRequest, verdict: Verdict, started: float, generation: int) -> WatchedResponse:
+        number = self._calls.add(seen, verdict, generation=generation)
         return WatchedResponse(
             verdict.response,
             delay=self.delay + verdict.delay,

@@ -108,6 +108,21 @@ def test_an_operation_that_is_not_here_is_unknown_and_not_logged(
     assert marketplace.calls == []
 
 
+def test_a_call_in_cbor_is_an_unknown_operation_that_the_activity_shows(
+    marketplace: LocalMarketplace, url: str
+) -> None:
+    path = "/service/AWSMPCommerceService_v20200301/operation/DescribeAgreement"
+    headers = {"Smithy-Protocol": "rpc-v2-cbor", "Content-Type": "application/cbor"}
+
+    answer = httpx2.post(f"{url}{path}", content=b"\xbf\xff", headers=headers)
+
+    check(answer, GET_ENTITLEMENTS, 400, "UnknownOperationException")
+    assert marketplace.calls == [Call(None, 400, "CBOR")]
+    page = httpx2.get(f"{url}/activity").text
+    assert f"POST {path} HTTP/1.1" in page
+    assert "speaks AWS JSON only" in page
+
+
 @pytest.mark.parametrize(
     ("target", "members"),
     [
