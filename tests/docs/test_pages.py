@@ -3,7 +3,7 @@ import re
 from datetime import UTC, datetime
 
 from starlette_marketplace import MarketplaceSettings, Registration
-from starlette_marketplace.local import SCENARIOS, app_environment
+from starlette_marketplace.local import PRODUCT_CODES, SCENARIOS, app_environment
 from starlette_marketplace.registration.session import RegistrationSession
 from starlette_marketplace.testing import make_customer
 from tests.docs.programs import ROOT
@@ -72,6 +72,12 @@ def test_the_page_of_the_local_marketplace_names_what_it_sets() -> None:
     page = (ROOT / "docs/local-marketplace.md").read_text()
     for name in app_environment("http://localhost:8001", {}):
         assert f"`{name}`" in page or name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE") or f" {name}=" in page
+
+
+def test_the_page_of_the_local_marketplace_names_its_product_codes() -> None:
+    page = (ROOT / "docs/local-marketplace.md").read_text()
+    [row] = re.findall(r"^\| `MARKETPLACE_PRODUCT_CODES` \| (.+) \|$", page, re.MULTILINE)
+    assert re.findall(r"`(\w+)`", row) == list(PRODUCT_CODES)
 
 
 def test_the_page_on_scaling_names_the_sizes_of_the_cookie() -> None:
