@@ -108,13 +108,13 @@ TROUBLES = (
     Scenario(
         "disabled-api",
         "The API is disabled",
-        "AWS has switched ResolveCustomer off in the region that your app calls: for you to mend, not the buyer.",
+        "AWS has switched ResolveCustomer off in the region that your app calls: for you to fix, not the buyer.",
         answer=refuse(Failure("DisabledApiException", "The API is disabled in the Region")),
     ),
     Scenario(
         "expired-credentials",
         "Your AWS credentials have expired",
-        "The token is good, but AWS refuses your app's own credentials: for you to mend, not the buyer.",
+        "The token is good, but AWS refuses your app's own credentials: for you to fix, not the buyer.",
         answer=refuse(Failure("ExpiredTokenException", "The security token included in the request is expired", 403)),
     ),
 )
