@@ -412,7 +412,7 @@ def test_the_text_for_an_app_that_does_not_answer_says_how_to_give_its_address()
     assert "The local marketplace is open: http://localhost:8001\n" in text
 
 
-def test_what_hangs_up_or_is_not_http_is_not_an_answer_yet(processes: Processes) -> None:
+def test_what_hangs_up_or_is_not_http_is_not_an_answer_yet_and_nobody_visits_the_fulfillment_url(processes: Processes) -> None:
     answers = [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]
     script = (
         "import socket, sys\nlistener = socket.socket(fileno=int(sys.argv[1]))\n"
@@ -427,7 +427,7 @@ def test_what_hangs_up_or_is_not_http_is_not_an_answer_yet(processes: Processes)
         lines = read_until(process.stdout, "']\n").splitlines() + process.communicate(timeout=LIMIT)[0].splitlines()
 
     host = processes.url.removeprefix("http://")
-    asked = str(["HEAD /marketplace/register HTTP/1.1", f"Host: {host}"])
+    asked = str(["HEAD / HTTP/1.1", f"Host: {host}"])
     assert [line for line in lines if line.startswith("[")] == [asked] * 3
 
 

@@ -28,8 +28,8 @@ class AppCommand:
         command: The program and its arguments. It has the input and the output of this process.
         environ: Its environment.
         app_url: An http or https URL of the app.
-        on_answer: Called once: with True when the app answers at `app_url`, whatever the status; with False when it has
-            not answered after `patience` seconds.
+        on_answer: Called once: with True when the app answers at the path `/` of that address, whatever the status;
+            with False when it has not answered after `patience` seconds.
         patience: Seconds to wait for the app's first answer.
         grace: Seconds that the processes have to end after the first signal. Then they are killed.
     """
@@ -140,8 +140,8 @@ def _poll(process: subprocess.Popen[bytes], *, on_stop: Callable[[], None]) -> i
 async def _answers(url: str) -> bool:
     parts = urlsplit(url)
     is_https = parts.scheme == "https"
-    target = parts._replace(scheme="", netloc="", fragment="").geturl() or "/"
-    lines = [f"HEAD {target} HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", "Connection: close", "", ""]
+    # Not the fulfillment URL: a visit there runs the seller's hook.
+    lines = ["HEAD / HTTP/1.1", f"Host: {parts.netloc.rpartition('@')[2]}", "Connection: close", "", ""]
     try:
         reader, writer = await asyncio.open_connection(
             parts.hostname, parts.port or (443 if is_https else 80), ssl=is_https or None
