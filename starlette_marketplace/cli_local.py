@@ -7,6 +7,7 @@ import errno
 import functools
 import os
 import secrets
+import shutil
 import sys
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -94,7 +95,7 @@ def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
         from .local import LocalMarketplace, bind_loopback, run
     except ImportError as exc:
         return _fail(str(exc))
-    if arguments.app_command == []:
+    if arguments.app_command is not None and not "".join(arguments.app_command[:1]).strip():
         parser.error("after -- comes the command that starts your app, such as: -- uvicorn acme:app")
     marketplace = LocalMarketplace(arguments.app)
     texts = {"latency": arguments.latency, "error-rate": arguments.error_rate, "token-life": arguments.token_life}
@@ -142,20 +143,26 @@ def _run_app(
         app_url=arguments.app,
         on_answer=lambda answers: print(open_beside_app(address, arguments.app, answers=answers), flush=True),
     )
-    name = arguments.app_command[0]
     try:
         return run_beside(marketplace, listeners, command)
-    except FileNotFoundError:
-        return _fail(
-            f"The command {name} was not found. Check its spelling, and that its virtual environment is active.",
-            _NOT_FOUND,
-        )
     except OSError as exc:
-        return _fail(
-            f"The command {name} cannot be executed: {exc.strerror}. Name the program that runs it first, such as: "
-            f"-- python {name}",
-            _NOT_EXECUTABLE,
-        )
+        return _fail_to_start(arguments.app_command[0], exc)
+
+
+def _fail_to_start(name: str, exc: OSError) -> int:
+    reason = exc.strerror
+    if isinstance(exc, FileNotFoundError):
+        if shutil.which(name) is None:
+            return _fail(
+                f"The command {name} was not found. Check its spelling, and that its virtual environment is active.",
+                _NOT_FOUND,
+            )
+        reason = "the program that its first line names was not found"
+    return _fail(
+        f"The command {name} cannot be executed: {reason}. Name the program that runs it first, such as: "
+        f"-- python {name}",
+        _NOT_EXECUTABLE,
+    )
 
 
 def open_beside_app(address: str, app_url: str, *, answers: bool) -> str:

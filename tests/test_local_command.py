@@ -253,6 +253,21 @@ def test_a_command_that_cannot_be_executed_is_said_in_a_sentence(tmp_path: Path)
     )
 
 
+def test_a_script_whose_interpreter_is_not_there_is_said_in_a_sentence(tmp_path: Path) -> None:
+    script = tmp_path / "uvicorn"
+    script.write_text("#!/moved/bin/python\n")
+    script.chmod(0o755)
+
+    with local(str(script)) as process:
+        output, errors = process.communicate(timeout=LIMIT)
+
+    assert (process.returncode, output) == (126, "")
+    assert errors == (
+        f"The command {script} cannot be executed: the program that its first line names was not found. "
+        f"Name the program that runs it first, such as: -- python {script}\n"
+    )
+
+
 @pytest.mark.parametrize(
     ("number", "code"),
     [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)],
@@ -412,7 +427,9 @@ def test_the_text_for_an_app_that_does_not_answer_says_how_to_give_its_address()
     assert "The local marketplace is open: http://localhost:8001\n" in text
 
 
-def test_what_hangs_up_or_is_not_http_is_not_an_answer_yet_and_nobody_visits_the_fulfillment_url(processes: Processes) -> None:
+def test_what_hangs_up_or_is_not_http_is_not_an_answer_yet_and_the_fulfillment_url_is_not_asked(
+    processes: Processes,
+) -> None:
     answers = [b"", b"SSH-2.0-x\r\n", b"HTTP/1.1 503 Service Unavailable\r\n\r\n"]
     script = (
         "import socket, sys\nlistener = socket.socket(fileno=int(sys.argv[1]))\n"
@@ -443,8 +460,9 @@ def test_an_app_whose_certificate_nobody_knows_answers(tmp_path: Path) -> None:
     assert on_answer.said == [True]
 
 
-def test_a_double_dash_without_a_command_is_refused() -> None:
-    with local() as process:
+@pytest.mark.parametrize("command", [[], [""], [" ", "acme:app"]], ids=["nothing", "empty", "blank"])
+def test_a_double_dash_without_a_command_is_refused(command: list[str]) -> None:
+    with local(*command) as process:
         _, errors = process.communicate(timeout=LIMIT)
 
     assert process.returncode == 2
