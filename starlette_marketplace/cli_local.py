@@ -93,6 +93,7 @@ def add_local(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
 def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
     try:
         from .local import LocalMarketplace, bind_loopback, run
+        from .local.environment import export_lines
     except ImportError as exc:
         return _fail(str(exc))
     if arguments.app_command is not None and not "".join(arguments.app_command[:1]).strip():
@@ -114,22 +115,10 @@ def _local(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> in
     if arguments.app_command:
         return _run_app(arguments, marketplace, listeners, address)
     text = _OPEN + _HOW_TO_START
-    values = {"address": address, "registration_url": arguments.app, "exports": _exports(address)}
+    exports = "\n".join(f"  {line}" for line in export_lines(address, secret_key=secrets.token_urlsafe(32)))
+    values = {"address": address, "registration_url": arguments.app, "exports": exports}
     run(marketplace, listeners, on_ready=lambda: print(text.format(**values), flush=True))
     return 0
-
-
-def _exports(address: str) -> str:
-    from .local import ENDPOINTS, PRODUCT_CODES
-
-    lines = [
-        *(f"{name}={address}" for name in ENDPOINTS),
-        "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local",
-        f"MARKETPLACE_PRODUCT_CODES={','.join(PRODUCT_CODES)}",
-        f"MARKETPLACE_SECRET_KEY={secrets.token_urlsafe(32)}",
-        "MARKETPLACE_HTTPS_ONLY=false",
-    ]
-    return "\n".join(f"  export {line}" for line in lines)
 
 
 def _run_app(

@@ -8,15 +8,14 @@ import subprocess
 import sys
 import sysconfig
 from pathlib import Path
-from typing import Any
 
-import boto3
 import httpx2
 import pytest
 
 from starlette_marketplace._version import __version__
 from starlette_marketplace.cli import main
 from starlette_marketplace.local import ENDPOINTS, LocalMarketplace
+from starlette_marketplace.local.environment import export_lines
 
 COMMAND = Path(sysconfig.get_path("scripts"), "starlette-marketplace")
 
@@ -36,29 +35,54 @@ def opened_with(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> str:
     return terminal.getvalue()
 
 
+# An app without this package, as a seller writes it: the environment says where AWS is.
+AN_APP = """
+import sys
+import boto3
+
+customer = boto3.client("meteringmarketplace").resolve_customer(RegistrationToken=sys.argv[1])
+boto3.client("marketplace-agreement").describe_agreement(agreementId=customer["Metadata"]["AgreementId"])
+boto3.client("marketplace-entitlement").get_entitlements(ProductCode=customer["ProductCode"])
+boto3.client("sts").get_caller_identity()
+print(customer["ProductCode"])
+assert "starlette_marketplace" not in sys.modules
+"""
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_command_opens_a_marketplace_that_boto3_finds_by_the_printed_settings(
-    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
-) -> None:
+def test_an_app_that_has_only_boto3_starts_with_the_printed_lines(number: signal.Signals, tmp_path: Path) -> None:
     arguments = [str(COMMAND), "local", "--port", "0", "--app", "http://127.0.0.1:9999"]
     with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             printed = read_until(process, "Ctrl-C")
             page = httpx2.get(re.findall(r"is open: (\S+)", printed)[0]).text
-            for name, value in re.findall(r"(AWS_\w+)=(\S+)", printed):
-                monkeypatch.setenv(name, value)
-            metering: Any = boto3.Session().client("meteringmarketplace", region_name="us-east-1")
             token = re.findall(r'name="x-amzn-marketplace-token" value="(\S+)"', page)[0]
-            answer = metering.resolve_customer(RegistrationToken=token)
-            metering.close()
+            exports = "\n".join(re.findall(r"^  (export .+)$", printed, re.MULTILINE))
+            app = subprocess.run(
+                ["sh", "-euc", f'{exports}\nexec "$@"', "sh", sys.executable, "-c", AN_APP, token],
+                env={"HOME": str(tmp_path), "PATH": os.defpath},
+                capture_output=True,
+                text=True,
+                timeout=120,
+                check=False,
+            )
         finally:
             os.kill(process.pid, number)
         _, errors = process.communicate(timeout=30)
 
+    assert app.returncode == 0, app.stderr
     assert 'action="http://127.0.0.1:9999/marketplace/register"' in page
-    assert answer["ProductCode"] in re.findall(r"MARKETPLACE_PRODUCT_CODES=(\w+)", printed)
+    assert app.stdout.strip() in re.findall(r"MARKETPLACE_PRODUCT_CODES=(\w+)", printed)
     assert process.returncode == 0
     assert errors == ""
+
+
+def test_the_printed_lines_are_those_of_the_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    printed = opened_with(monkeypatch)
+
+    [address] = re.findall(r"is open: (\S+)", printed)
+    [secret_key] = re.findall(r"MARKETPLACE_SECRET_KEY=(\S{43})\n", printed)
+    assert re.findall(r"^  (export .+)$", printed, re.MULTILINE) == export_lines(address, secret_key=secret_key)
 
 
 def read_until(process: "subprocess.Popen[str]", text: str) -> str:

@@ -20,6 +20,10 @@ ENDPOINTS = (
 )
 """The variables by which AWS SDKs find the services that the local marketplace stands in for."""
 
+KEY_COMMAND = '$(python -c "import secrets; print(secrets.token_urlsafe(32))")'
+"""What gives a secret key, in a shell."""
+
+_REGION = "us-east-1"
 _CREDENTIALS = {
     "AWS_ACCESS_KEY_ID": "local",
     "AWS_SECRET_ACCESS_KEY": "local",
@@ -65,7 +69,7 @@ def app_environment(
         for name, value in environ.items()
         if name not in _LEADS_TO_AWS and (value or name not in _REFUSED_WHEN_EMPTY)
     }
-    region = environ.get("AWS_DEFAULT_REGION") or "us-east-1"
+    region = environ.get("AWS_DEFAULT_REGION") or _REGION
     every_default = {
         "AWS_DEFAULT_REGION": region,  # boto3 reads this one, and most other SDKs the next.
         "AWS_REGION": region,
@@ -87,6 +91,24 @@ def app_environment(
     }
     absent = {name: value for name, value in every_default.items() if not environ.get(name)}
     return kept | absent | _CREDENTIALS | own
+
+
+def export_lines(url: str, *, secret_key: str) -> list[str]:
+    """Give what a person types before an app that asks the local marketplace at `url`.
+
+    Args:
+        url: The address of the local marketplace.
+        secret_key: The app's secret key, or what the shell makes it with.
+    """
+    settings = [
+        *(f"{name}={url}" for name in ENDPOINTS),
+        "AWS_ACCESS_KEY_ID=local AWS_SECRET_ACCESS_KEY=local",
+        f"AWS_REGION={_REGION} AWS_DEFAULT_REGION={_REGION}",
+        f"MARKETPLACE_PRODUCT_CODES={','.join(PRODUCT_CODES)}",
+        f"MARKETPLACE_SECRET_KEY={secret_key}",
+        "MARKETPLACE_HTTPS_ONLY=false",
+    ]
+    return [f"export {setting}" for setting in settings]
 
 
 def _joined(separator: str, *lists: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
-from .environment import ENDPOINTS
+from .environment import KEY_COMMAND, export_lines
 from .pages import SCRIPTED, address_of, refuse, text_field
 from .products import PRODUCT_CODES
 from .reading_troubles import READING_TROUBLES
@@ -79,9 +79,10 @@ class Storefront:
         return RedirectResponse(f"./#{scenario}", status_code=303)
 
     async def _show_how_to_connect(self, request: Request) -> Response:
+        address = address_of(request)
         values = {
-            "address": address_of(request),
-            "endpoints": ENDPOINTS,
+            "address": address,
+            "exports": export_lines(address, secret_key=KEY_COMMAND),
             "port": request.url.port or 80,
             "registration_url": self._conditions.registration_url,
             "product_codes": PRODUCT_CODES,
