@@ -3,6 +3,7 @@
 import logging
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from types import ModuleType
@@ -21,7 +22,7 @@ from starlette_marketplace import (
     RegionError,
 )
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
-from starlette_marketplace.testing import FakeReader, add_registration, make_customer
+from starlette_marketplace.testing import FakeReader, add_registration, make_agreement, make_customer
 from tests.docs.programs import ROOT, program, running, stored
 from tests.example_app.browser import hidden_fields
 from tests.support.hosts import LANDING, form
@@ -31,9 +32,14 @@ pytestmark = pytest.mark.slow
 PAGE = (ROOT / "docs/after-registration/active.md").read_text()
 RESOLD = "agreement-access-denied"
 CONTRACTS = ["new-product", "contract-with-consumption", "free-trial", "legacy-product", RESOLD]
+WITHOUT_AGREEMENT = ["legacy-product", RESOLD]
+each_without_agreement = pytest.mark.parametrize("scenario", WITHOUT_AGREEMENT)
 each_contract = pytest.mark.parametrize("scenario", CONTRACTS)
 each_model = pytest.mark.parametrize("scenario", [*CONTRACTS, "pay-as-you-go"])
 DATABASE = "signups.db"
+AGREEMENT_ID = "agmt-1"
+BUYER = make_customer(agreement_id=AGREEMENT_ID)
+USERS = Entitlement(dimension="users", value=5, expires_at=None)
 
 
 class Customer:
@@ -61,7 +67,7 @@ class Customer:
         """What the program lets the customer do, and stores."""
         answer = self.client.get("/reports", headers={"Authorization": f"Bearer {self.key}"})
         [(state,)] = stored(DATABASE, "state")
-        assert answer.status_code == (200 if state == "active" else 403)
+        assert answer.status_code == (200 if state in ("active", "unconfirmed") else 403)
         return str(state)
 
 
@@ -79,7 +85,7 @@ def customer(active: ModuleType, marketplace: LocalMarketplace) -> Iterator[Cust
         yield Customer(client, marketplace)
 
 
-@each_model
+@pytest.mark.parametrize("scenario", sorted({*CONTRACTS, "pay-as-you-go"} - {*WITHOUT_AGREEMENT}))
 def test_the_program_lets_a_customer_in_until_the_subscription_is_cancelled(scenario: str, customer: Customer) -> None:
     answer = customer.sign_up(scenario)
     assert answer.text.startswith("Your subscription is active.")
@@ -87,6 +93,24 @@ def test_the_program_lets_a_customer_in_until_the_subscription_is_cancelled(scen
     assert customer.state == "active"
     customer.marketplace.cancel()
     assert customer.state == "ended"
+
+
+@each_without_agreement
+def test_the_program_allows_an_hour_where_nothing_but_entitlements_says_that_a_contract_is_cancelled(
+    scenario: str, active: ModuleType, customer: Customer, caplog: pytest.LogCaptureFixture
+) -> None:
+    customer.sign_up(scenario)
+    customer.marketplace.cancel()
+    with caplog.at_level(logging.WARNING, "acme"):
+        assert [customer.state, customer.state] == ["unconfirmed", "unconfirmed"]
+        vars(active).update(GRACE=timedelta(0))
+        assert [customer.state, customer.state] == ["ended", "ended"]
+    changes = [record.getMessage() for record in caplog.records if record.name == "acme"]
+    assert [change.partition(" was ")[2] for change in changes] == [
+        "active and is unconfirmed.",
+        "unconfirmed and is ended.",
+    ]
+    assert customer.marketplace.buyer.account_id not in caplog.text
 
 
 @each_contract
@@ -186,24 +210,58 @@ def test_the_program_signs_up_whoever_comes_while_aws_cannot_say_what_they_may_u
     assert customer.state == "pending"
 
 
+@contextmanager
+def reading(active: ModuleType, reader: FakeReader, *, cache_ttl: int = 0) -> Iterator[Customer]:
+    """Somebody who has signed up with the program, to which `reader` answers for AWS."""
+    settings = MarketplaceSettings(secret_key="k" * 32, product_codes="*", cache_ttl=cache_ttl)
+    app = FastAPI()
+    app.add_middleware(MarketplaceMiddleware, settings=settings, reader=reader)
+    app.include_router(active.app.router)
+    with TestClient(app) as client:
+        registration = add_registration(client, settings, customer=BUYER)
+        customer = Customer(client)
+        customer.send(registration.id)
+        yield customer
+
+
 @pytest.mark.parametrize("error", [RegionError, AccessDeniedError])
 def test_where_agreements_cannot_be_read_entitlements_alone_decide(
     error: type[ConfigurationError], active: ModuleType
 ) -> None:
     """In China there are none to read, which the local marketplace does not play."""
-    settings, buyer = MarketplaceSettings(secret_key="k" * 32, product_codes="*", cache_ttl=0), make_customer()
-    users = Entitlement(dimension="users", value=5, expires_at=None)
-    reader = FakeReader({buyer.key: [users]}, {str(buyer.agreement_id): error("not here")})
-    app = FastAPI()
-    app.add_middleware(MarketplaceMiddleware, settings=settings, reader=reader)
-    app.include_router(active.app.router)
-    with TestClient(app) as client:
-        registration = add_registration(client, settings, customer=buyer)
-        customer = Customer(client)
-        customer.send(registration.id)
+    reader = FakeReader({BUYER.key: [USERS]}, {AGREEMENT_ID: error("not here")})
+    with reading(active, reader) as customer:
         assert customer.state == "active"
         reader.entitlements.clear()
+        assert customer.state == "unconfirmed"
+        reader.entitlements[BUYER.key] = [USERS]
+        assert customer.state == "active"
+        reader.entitlements.clear()
+        assert customer.state == "unconfirmed"
+        vars(active).update(GRACE=timedelta(0))
         assert customer.state == "ended"
+
+
+def test_a_subscription_does_not_end_by_an_empty_answer_when_its_agreement_can_be_read_again(
+    active: ModuleType,
+) -> None:
+    reader = FakeReader({BUYER.key: [USERS]}, {AGREEMENT_ID: AccessDeniedError("not here")})
+    with reading(active, reader) as customer:
+        reader.entitlements.clear()
+        assert customer.state == "unconfirmed"
+        reader.agreements[AGREEMENT_ID] = make_agreement(id=AGREEMENT_ID, status="ACTIVE")
+        vars(active).update(GRACE=timedelta(0))
+        assert customer.state == "active"
+
+
+def test_the_program_asks_aws_itself_before_it_ends_a_subscription_by_an_empty_answer(active: ModuleType) -> None:
+    reader = FakeReader(agreements={AGREEMENT_ID: AccessDeniedError("not here")})
+    with reading(active, reader, cache_ttl=300) as customer:
+        assert customer.state == "pending"  # an answer that is kept
+        active.change_state(BUYER, "unconfirmed")
+        reader.entitlements[BUYER.key] = [USERS]
+        vars(active).update(GRACE=timedelta(0))
+        assert customer.state == "active"
 
 
 def test_the_program_asks_once_for_many_requests(

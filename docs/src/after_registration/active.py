@@ -16,6 +16,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from starlette_marketplace import (
     AccessDeniedError,
+    Entitlement,
     MarketplaceCustomer,
     MarketplaceError,
     MarketplaceMiddleware,
@@ -33,44 +34,60 @@ from starlette_marketplace.hooks import RegistrationResolved
 logger = logging.getLogger("acme")
 
 # --8<-- [start:ask]
-State: TypeAlias = Literal["pending", "active", "ended"]
+State: TypeAlias = Literal["pending", "active", "unconfirmed", "ended"]
 
 PAY_AS_YOU_GO = {"acmegateway"}  # your product codes without a contract
 GRACE = timedelta(hours=1)  # a renewal can take AWS a moment
+USABLE = ("active", "unconfirmed")  # the states that let a customer in
 PATIENCE = 2.0  # seconds that a request waits for AWS
 
 
 async def check(
-    request: Request, customer: MarketplaceCustomer, before: State
+    request: Request, customer: MarketplaceCustomer, before: State, since: datetime
 ) -> State:
-    """The state now; the state before if AWS cannot be asked."""
+    """The state now; the state before, which it has had since, if AWS fails."""
+    is_due = before == "unconfirmed" and since < datetime.now(UTC) - GRACE
     try:
         with fail_after(PATIENCE):
-            return await ask(request, customer, before)
+            state = await ask(request, customer, before, refresh=is_due)
     except (MarketplaceError, TimeoutError) as error:
         reason = str(error) or f"AWS has not answered within {PATIENCE:g} s."
         logger.warning("%r stays %s. %s", customer, before, reason)
         return before
+    if is_due and state == "unconfirmed":
+        state = "ended"
+    if state != before:
+        is_odd = "unconfirmed" in (before, state)
+        level = logging.WARNING if is_odd else logging.INFO
+        logger.log(level, "%r was %s and is %s.", customer, before, state)
+    return state
 
 
 async def ask(
-    request: Request, customer: MarketplaceCustomer, before: State
+    request: Request, customer: MarketplaceCustomer, before: State, *, refresh: bool
 ) -> State:
+    if before == "unconfirmed":
+        before = "active"
     has_contract = customer.product_code not in PAY_AS_YOU_GO
+    bought: tuple[Entitlement, ...] = ()
     if has_contract:
-        limit = datetime.now(UTC) - GRACE
-        for entitlement in await get_entitlements(request, customer):
-            if entitlement.expires_at is None or entitlement.expires_at > limit:
-                return "active"
+        bought = await get_entitlements(request, customer, refresh=refresh)
+    limit = datetime.now(UTC) - GRACE
+    if any(each.expires_at is None or each.expires_at > limit for each in bought):
+        return "active"
     agreement = None
     if customer.agreement_id is not None:  # legacy products have none
         try:
-            agreement = await get_agreement(request, customer.agreement_id)
+            agreement = await get_agreement(
+                request, customer.agreement_id, refresh=refresh
+            )
         except (AccessDeniedError, RegionError):  # resold by a partner; China
             if not has_contract:
                 raise
     if agreement is None:
-        return "ended" if has_contract and before == "active" else before
+        if before == "active" and has_contract:
+            return "ended" if bought else "unconfirmed"
+        return before
     if agreement.is_over:
         return "ended"
     if agreement.status == "ACTIVE" and not has_contract:
@@ -91,6 +108,7 @@ execute(
         email TEXT NOT NULL,
         api_key_hash TEXT NOT NULL,
         state TEXT NOT NULL,
+        since TEXT NOT NULL,
         customer_key TEXT NOT NULL UNIQUE,
         aws_account_id TEXT NOT NULL,
         product_code TEXT NOT NULL,
@@ -106,11 +124,12 @@ def store(
 ) -> None:
     execute(
         """INSERT INTO account VALUES (
-            :email, :api_key_hash, :state, :key, :aws_account_id, :product_code,
-            :license_arn, :customer_identifier, :agreement_id)""",
+            :email, :api_key_hash, :state, :since, :key, :aws_account_id,
+            :product_code, :license_arn, :customer_identifier, :agreement_id)""",
         email=email,
         api_key_hash=hash_of(api_key),
         state=state,
+        since=datetime.now(UTC).isoformat(),
         key=customer.key,
         **asdict(customer),
     )
@@ -182,7 +201,7 @@ async def sign_up(
             400, "Choose Set up your account in AWS Marketplace again."
         )
     customer = registration.customer
-    state = await check(request, customer, "pending")
+    state = await check(request, customer, "pending", datetime.now(UTC))
     if state == "ended":
         raise HTTPException(403, NOTES[state])
     api_key = secrets.token_urlsafe()
@@ -212,15 +231,25 @@ def logged_in(
 
 
 # --8<-- [start:use]
+def change_state(customer: MarketplaceCustomer, state: State) -> None:
+    execute(
+        "UPDATE account SET state = :state, since = :since"
+        " WHERE customer_key = :key",
+        state=state,
+        since=datetime.now(UTC).isoformat(),
+        key=customer.key,
+    )
+
+
 async def active_customer(
     request: Request, account: Annotated[sqlite3.Row, Depends(logged_in)]
 ) -> MarketplaceCustomer:
     customer = customer_of(account)
-    state = await check(request, customer, account["state"])
+    since = datetime.fromisoformat(account["since"])
+    state = await check(request, customer, account["state"], since)
     if state != account["state"]:
-        change = "UPDATE account SET state = :state WHERE customer_key = :key"
-        await run_in_threadpool(execute, change, state=state, key=customer.key)
-    if state != "active":
+        await run_in_threadpool(change_state, customer, state)
+    if state not in USABLE:
         raise HTTPException(403, NOTES[state])
     return customer
 
