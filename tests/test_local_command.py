@@ -101,6 +101,14 @@ def processes() -> Iterator[Processes]:
                     os.close(descriptor)
 
 
+@pytest.fixture(autouse=True)
+def hangup() -> Iterator[None]:
+    """Hang-ups reach what a test starts, also when the tests themselves run below nohup."""
+    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, ours)
+
+
 @contextmanager
 def local(
     *command: str, processes: Processes | None = None, environ: Mapping[str, str] | None = None
