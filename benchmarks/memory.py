@@ -8,7 +8,6 @@ import tracemalloc
 
 from benchmarks.in_process import SETTINGS
 from starlette_marketplace import MarketplaceCustomer
-from starlette_marketplace.flights import Pool
 from starlette_marketplace.registration.resolution import Resolutions
 
 
@@ -26,7 +25,7 @@ class Anybody:
 
 
 async def main(count: int) -> None:
-    resolutions = Resolutions(SETTINGS, Anybody(), pool=Pool(SETTINGS))
+    resolutions = Resolutions(SETTINGS, Anybody())
     rest = "mZk3+9vQ/x7LpW2sT8bN" * 9
     for number in range(50):
         await resolutions.resolve(f"{number:08d}{rest}")

@@ -24,7 +24,6 @@ from starlette.types import Receive, Scope, Send
 
 import starlette_marketplace
 from starlette_marketplace import MarketplaceSettings, ThrottledError
-from starlette_marketplace.flights import Pool
 from starlette_marketplace.hooks import RegistrationFailed, RegistrationResolved
 from starlette_marketplace.local import SCENARIOS, LocalMarketplace
 from starlette_marketplace.registration.resolution import Resolutions
@@ -220,7 +219,7 @@ def test_the_filter_of_the_docs_hides_what_botocore_says(
         root.addHandler(handler)
     try:
         token = marketplace.issue_token("new-product")
-        resolutions = Resolutions(settings, AwsResolver(settings), pool=Pool(settings))
+        resolutions = Resolutions(settings, AwsResolver(settings))
         anyio.run(resolutions.resolve, token)
         logging.getLogger("botocore.endpoint").debug("said in another thread")
     finally:

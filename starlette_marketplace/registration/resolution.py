@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..clocks import monotonic
-from ..flights import Flights
+from ..flights import Flights, Pool
 from ..keys import Keys
 from .kept import HiddenToken, key_of, lifetime
 
 if TYPE_CHECKING:
     from ..customer import MarketplaceCustomer
-    from ..flights import Pool
     from ..settings import MarketplaceSettings
     from ..telemetry import Telemetry
     from .resolver import Resolver
@@ -25,7 +24,7 @@ class Resolutions:
     Args:
         settings: Keys and lifetimes.
         resolver: Asks AWS.
-        pool: The threads.
+        pool: The threads; None makes some.
         telemetry: Takes note of what happens.
         timer: Seconds from any beginning, never running backwards.
 
@@ -38,15 +37,15 @@ class Resolutions:
         settings: MarketplaceSettings,
         resolver: Resolver,
         *,
-        pool: Pool,
+        pool: Pool | None = None,
         telemetry: Telemetry | None = None,
         timer: Callable[[], float] = monotonic,
     ) -> None:
         self._resolver = resolver
-        self.pool: Pool = pool
+        self.pool: Pool = Pool(settings) if pool is None else pool
         self._keys = Keys(settings, "token")
         self._flights: Flights[MarketplaceCustomer] = Flights(
-            pool,
+            self.pool,
             size=settings.cache_size,
             lifetime=lambda outcome: lifetime(outcome, settings),
             telemetry=telemetry,

@@ -25,7 +25,6 @@ from starlette_marketplace import (
     RequestError,
     TokenError,
 )
-from starlette_marketplace.flights import Pool
 from starlette_marketplace.hooks import RegistrationResolved
 from starlette_marketplace.registration.resolution import Resolutions
 from starlette_marketplace.registration.resolver import AwsResolver
@@ -252,7 +251,7 @@ def nobody_is_left(scene: Scene) -> str:
 
     async def come(network: Network) -> None:
         settings = replace(scene.settings, endpoint_url=network.url, read_timeout=60, deadline=60, max_concurrency=1)
-        resolutions = Resolutions(settings, AwsResolver(settings), pool=Pool(settings), timer=timer)
+        resolutions = Resolutions(settings, AwsResolver(settings), timer=timer)
 
         async def resolve(token: str) -> None:
             try:

@@ -23,7 +23,6 @@ from starlette_marketplace import (
     OverloadedError,
     UnavailableError,
 )
-from starlette_marketplace.flights import Pool
 from starlette_marketplace.registration.resolution import Resolutions
 from starlette_marketplace.threads import CallSoon, Threads
 from tests.support.fakes import CUSTOMER, FakeResolver, FakeTimer
@@ -45,7 +44,7 @@ def make() -> Iterator[Make]:
     ) -> Resolutions:
         values = {"secret_key": "k" * 32, "product_codes": "*"} | settings
         given = MarketplaceSettings(**values)  # type: ignore[arg-type]  # a mixture of types
-        made.append(Resolutions(given, resolver, pool=Pool(given), timer=timer or FakeTimer()))
+        made.append(Resolutions(given, resolver, timer=timer or FakeTimer()))
         return made[-1]
 
     yield resolutions

@@ -19,7 +19,6 @@ from starlette_marketplace import (
     MarketplaceError,
     MarketplaceSettings,
 )
-from starlette_marketplace.flights import Pool
 from starlette_marketplace.keys import Keys
 from starlette_marketplace.registration.resolution import Resolutions
 from starlette_marketplace.registration.resolver import CheckedResolver
@@ -391,9 +390,7 @@ async def test_no_frame_from_the_thread_to_the_log_holds_the_token(
         cache = LoggingCache(frames)
         telemetry = Telemetry()
         shared = SharedResolver(CheckedResolver(Raising(), settings, telemetry), cache, settings, timer=timer)
-        resolutions = Resolutions(
-            replace(settings, cache_ttl=0.001), shared, pool=Pool(settings), telemetry=telemetry, timer=timer
-        )
+        resolutions = Resolutions(replace(settings, cache_ttl=0.001), shared, telemetry=telemetry, timer=timer)
         cache.fails = {operation}
         for _ in range(2):
             with suppress(MarketplaceError, ZeroDivisionError):
