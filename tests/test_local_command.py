@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import sysconfig
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -102,11 +103,12 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture(autouse=True)
-def hangup() -> Iterator[None]:
-    """Hang-ups reach what a test starts, also when the tests themselves run below nohup."""
-    ours = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals() -> Iterator[None]:
+    """Signals reach what a test starts, also when the tests themselves run below nohup or in the background."""
+    ours = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGHUP, signal.SIGINT)}
     yield
-    signal.signal(signal.SIGHUP, ours)
+    for number, handler in ours.items():
+        signal.signal(number, handler)
 
 
 @contextmanager
@@ -125,9 +127,13 @@ def local(
         pass_fds=processes.handed_down if processes else (),
         process_group=0,
     ) as process:
+        # Whoever reads from it waits no longer than that.
+        limit = threading.Timer(3 * LIMIT, process.kill)
+        limit.start()
         try:
             yield process
         finally:
+            limit.cancel()
             process.terminate()
 
 

@@ -14,6 +14,7 @@ NOT_CORE = {
     "test_against_the_local_marketplace.py": "reads what the oldest botocore does not know",
     "test_agreements.py": "reads what the oldest botocore does not know",
     "test_leaving.py": "counts what a crowd leaves in memory, which wants a machine for itself",
+    "test_local_command.py": "starts processes in terminals, which takes a minute",
     "test_overload.py": "loads the machine",
     "test_pytest_plugin.py": "runs pytest in a dozen projects; installed.py sees that the plugin is found",
     "test_secrets.py": "looks for secrets in what we write, and not at what we depend on",
