@@ -25,6 +25,8 @@ from starlette_marketplace.cli_local import open_beside_app
 from starlette_marketplace.local import ENDPOINTS, AppCommand, LocalMarketplace, bind_loopback, run_beside
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 COMMAND = str(Path(sysconfig.get_path("scripts"), "starlette-marketplace"))
 LIMIT = 20  # seconds, for whatever a test waits for
 
@@ -375,7 +377,6 @@ def test_a_signal_that_comes_before_the_app_is_started_ends_it(processes: Proces
     assert run_here(command) == 143
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("server", "code"),
     [

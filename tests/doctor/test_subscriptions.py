@@ -13,6 +13,8 @@ from tests.support.aws import FakeAws, answer, described, failure
 from tests.support.network import refusing
 from tests.support.servers import serve
 
+pytestmark = pytest.mark.slow
+
 HOSTS = {
     ENTITLEMENTS: "entitlement.marketplace.us-east-1.amazonaws.com",
     AGREEMENTS: "agreement-marketplace.us-east-1.amazonaws.com",
