@@ -182,7 +182,7 @@ class Client:
         self._call = threading.local()
         self._lock = threading.Lock()
         self._made: dict[Service, Any] = {}
-        self.metering = self._of(METERING)
+        self.metering: Any = self._of(METERING)
 
     def is_refresh_due(self) -> bool:
         """Whether the credentials are to be refreshed, though they may be good for some minutes."""
