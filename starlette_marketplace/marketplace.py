@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import functools
 import gc
-import inspect
 import logging
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Unpack
 
 import anyio
-from starlette.routing import Match, Route, Router
+from starlette.routing import Route, Router
 
 from .aws import Connection
 from .errors import DeadlineExceededError, MarketplaceError, RegionError, SettingsError
-from .flights import Pool
-from .hooks import HookOptions, Hooks, is_async
+from .hooks import HookOptions, Hooks
+from .parts import check_part, make_shared_cache, make_telemetry
+from .pool import Pool
 from .registration.endpoint import RegistrationEndpoint
 from .registration.resolution import Resolutions
 from .registration.resolver import AwsResolver, CheckedResolver, Resolver
 from .registration.session import RegistrationSession
 from .registration.shared_cache import SharedCache, SharedResolver
+from .routing import MountedRoute
 from .settings import MarketplaceSettings
-from .telemetry import Telemetry
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -76,11 +75,11 @@ class Marketplace:
     ) -> None:
         if not isinstance(settings, MarketplaceSettings | None):
             raise TypeError(f"settings must be MarketplaceSettings or None, not {type(settings).__name__}")
-        _check_part("resolver", resolver, "resolve")
-        _check_part("reader", reader, "get_entitlements", "get_agreement")
-        _check_part("shared_cache", shared_cache, "get", "set", "lock")
+        check_part("resolver", resolver, "resolve")
+        check_part("reader", reader, "get_entitlements", "get_agreement")
+        check_part("shared_cache", shared_cache, "get", "set", "lock")
         self.settings: MarketplaceSettings = MarketplaceSettings.from_env() if settings is None else settings
-        self._telemetry = _make_telemetry()
+        self._telemetry = make_telemetry()
         self._connects: list[Callable[[], None]] = []
         self._pool = Pool(self.settings)
         self._reading_pool = Pool(self.settings)
@@ -97,8 +96,8 @@ class Marketplace:
         )
         mounted = replace(self.endpoint, is_mounted=True)
         self.routes: list[Route] = [
-            _MountedRoute("/register", mounted, name="marketplace-register"),
-            _MountedRoute("/register/", mounted, include_in_schema=False),
+            MountedRoute("/register", mounted, name="marketplace-register"),
+            MountedRoute("/register/", mounted, include_in_schema=False),
         ]
         self._router = Router(self.routes)
 
@@ -161,7 +160,7 @@ class Marketplace:
             self._connects.append(resolver.connect)
         resolver = CheckedResolver(resolver, self.settings, self._telemetry)
         if shared_cache is None and self.settings.cache_url is not None:
-            shared_cache = _make_shared_cache(self.settings)
+            shared_cache = make_shared_cache(self.settings)
         if shared_cache is None or self.settings.cache_ttl == 0:
             return resolver
         shared = SharedResolver(resolver, shared_cache, self.settings, telemetry=self._telemetry)
@@ -249,69 +248,3 @@ class Marketplace:
 
         reader = AwsReader(self._connection, self.settings) if self._reader is None else self._reader
         return Readings(self.settings, reader, pool=self._reading_pool)
-
-
-class _MountedRoute(Route):
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        match, child_scope = super().matches(scope)
-        if match is Match.NONE and "app_root_path" in scope:
-            # Below a Mount, Starlette looks for the app's root path in `path`, where it may be missing.
-            return super().matches({**scope, "path": route_path(scope), "root_path": ""})
-        return match, child_scope
-
-
-def route_path(scope: Scope) -> str:
-    """The path below `root_path`.
-
-    Servers put the root path of the app in front of `path`, as ASGI wants it. Some leave it out, and so does a proxy
-    that strips it before `FastAPI(root_path=...)`; below a Mount, `path` then begins with the Mount's prefix alone.
-    """
-    path: str = scope.get("path", "")
-    root_path: str = scope.get("root_path", "")
-    mounts = root_path.removeprefix(scope.get("app_root_path", ""))
-    for prefix in (root_path, root_path.rstrip("/"), mounts):
-        below = path.removeprefix(prefix)
-        if path.startswith(prefix) and below.startswith("/"):
-            return below
-    return path
-
-
-def _check_part(name: str, part: object, *methods: str) -> None:
-    """Raise a TypeError if `part` cannot be what the Protocol asks for."""
-    if type(part).__module__.partition(".")[0] in ("redis", "valkey"):
-        # Its methods have the names of ours, and do something else.
-        raise TypeError(f"{name} is a Redis client. Give starlette_marketplace.registration.redis.RedisCache(client).")
-    if isinstance(part, type):
-        raise TypeError(f"{name} is the class {part.__name__}. Give an instance of it.")
-    for method in methods if part is not None else ():
-        function = getattr(part, method, None)
-        if not callable(function):
-            raise TypeError(f"{name} has no method {method}(). It must have {', '.join(methods)}.")
-        if is_async(function) or inspect.isasyncgenfunction(inspect.unwrap(function)):
-            raise TypeError(f"{name}.{method}() is async, but it is called in a thread. Make it a plain method.")
-
-
-def _make_telemetry() -> Telemetry:
-    try:
-        from .otel import OpenTelemetry
-    except ModuleNotFoundError:
-        return Telemetry()
-    except ImportError:
-        logger.warning("There are no spans and metrics: opentelemetry-api is older than 1.30")
-        return Telemetry()
-    return OpenTelemetry()
-
-
-def _make_shared_cache(settings: MarketplaceSettings) -> SharedCache:
-    # The URL is in no variable here, as it may hold a password, and error trackers send those of a traceback along.
-    try:
-        from .registration.redis import RedisCache
-    except ImportError as exc:
-        raise SettingsError(
-            "cache_url is set, and redis-py is not installed.",
-            "Install the extra: pip install 'starlette-marketplace[redis]'.",
-        ) from exc
-    with suppress(ValueError):
-        # A worker that waits for another one in vain still has time to ask by itself.
-        return RedisCache.from_url(str(settings.cache_url), lock_timeout=min(5.0, settings.deadline / 2))
-    raise SettingsError("redis-py cannot read cache_url.", "See redis.Redis.from_url for what it can be.")

@@ -11,8 +11,9 @@ from starlette.requests import Request
 
 from .errors import SettingsError, copy_of
 from .hooks import HookOptions
-from .marketplace import SCOPE_KEY, Marketplace, route_path
+from .marketplace import SCOPE_KEY, Marketplace
 from .registration.responses import without_body
+from .routing import route_path
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable

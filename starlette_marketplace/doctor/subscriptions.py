@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from .. import errors
-from ..aws import Client
+from ..aws_client import Client
 from ..aws_errors import code_in
 from ..aws_services import AGREEMENTS, ENTITLEMENTS, METERING, Service
 from ..aws_session import place_of

@@ -7,8 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..clocks import monotonic
-from ..flights import Flights, Pool
+from ..flights import Flights
 from ..keys import Keys
+from ..pool import Pool
 from .kept import HiddenToken, key_of, lifetime
 
 if TYPE_CHECKING:

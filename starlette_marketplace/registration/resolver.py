@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from .. import errors
-from ..aws import Client, Connection
+from ..aws import Connection
+from ..aws_client import Client
 from ..aws_errors import foreign_answer, request_id_in
 from ..clocks import monotonic
 from ..customer import MarketplaceCustomer

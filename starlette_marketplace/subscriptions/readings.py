@@ -13,7 +13,7 @@ from .agreements import check_agreement_id
 
 if TYPE_CHECKING:
     from ..customer import MarketplaceCustomer
-    from ..flights import Pool
+    from ..pool import Pool
     from ..settings import MarketplaceSettings
     from .agreements import Agreement
     from .entitlements import Entitlement

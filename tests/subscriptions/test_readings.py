@@ -20,7 +20,7 @@ from starlette_marketplace import (
     MarketplaceSettings,
     OverloadedError,
 )
-from starlette_marketplace.flights import Pool
+from starlette_marketplace.pool import Pool
 from starlette_marketplace.subscriptions.readings import Readings
 from starlette_marketplace.testing import FakeReader, FakeResolver, make_agreement, make_customer
 from tests.support.fakes import FakeTimer
