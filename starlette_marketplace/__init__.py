@@ -58,7 +58,8 @@ _LATER = {
 }
 
 
-if not TYPE_CHECKING:  # A type checker that saw it would take every misspelled name for one of the package's.
+# A type checker that saw it would take every misspelled name for one of the package's.
+if not TYPE_CHECKING:  # pragma: no branch - it is never true when this runs.
 
     def __getattr__(name: str) -> object:
         if name not in _LATER:

@@ -44,6 +44,7 @@ def address(service: Service, **values: Any) -> str:
     [
         ("us-east-1", "entitlement.marketplace.us-east-1.amazonaws.com", "us-east-1.amazonaws.com"),
         ("eu-central-1", "entitlement.marketplace.us-east-1.amazonaws.com", "us-east-1.amazonaws.com"),
+        ("mars-north-1", "entitlement.marketplace.us-east-1.amazonaws.com", "us-east-1.amazonaws.com"),
         ("ap-mars-1", "entitlement.marketplace.us-east-1.amazonaws.com", "us-east-1.amazonaws.com"),
         ("eusc-de-east-1", "entitlement.marketplace.eusc-de-east-1.amazonaws.eu", "eusc-de-east-1.amazonaws.eu"),
     ],

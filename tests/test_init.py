@@ -25,6 +25,7 @@ def test_all_is_sorted_and_lists_everything_that_the_package_exports() -> None:
 
     assert starlette_marketplace.__all__ == sorted(exported)
     assert all(getattr(starlette_marketplace, name) for name in exported)
+    assert set(exported) <= set(dir(starlette_marketplace))
     with pytest.raises(AttributeError, match="has no attribute 'Nothing'"):
         _ = starlette_marketplace.Nothing  # type: ignore[attr-defined]
 

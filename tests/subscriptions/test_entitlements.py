@@ -103,9 +103,17 @@ def test_the_first_moment_of_9999_is_no_end_west_of_greenwich() -> None:
     assert entitlement_of(row(ExpirationDate=end), CUSTOMER).expires_at is None
 
 
-def test_a_time_before_all_others_is_no_time() -> None:
+@pytest.mark.parametrize(
+    "sent", [datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5))), datetime(2027, 1, 1), "2027-01-01", 1]
+)
+def test_what_is_no_moment_is_no_time(sent: object) -> None:
     with pytest.raises(ValueError, match="ExpirationDate is not a time"):
-        entitlement_of(row(ExpirationDate=datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=5)))), CUSTOMER)
+        entitlement_of(row(ExpirationDate=sent), CUSTOMER)
+
+
+def test_a_moment_that_utc_cannot_have_is_no_end() -> None:
+    end = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))
+    assert entitlement_of(row(ExpirationDate=end), CUSTOMER).expires_at is None
 
 
 @pytest.mark.parametrize("sent", [None, 253370764800])
