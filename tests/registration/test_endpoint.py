@@ -471,7 +471,7 @@ async def test_a_passed_deadline_offers_to_try_again_which_finds_the_answer(
     host: Host, settings: MarketplaceSettings
 ) -> None:
     resolver = FakeResolver()
-    async with browser(host(settings=replace(settings, deadline=0.05), resolver=resolver)) as buyer:
+    async with browser(host(settings=replace(settings, deadline=0.5), resolver=resolver)) as buyer:
         with resolver.held():
             response = await buyer.post(LANDING, data=form("good"))
         await try_again(buyer, response, "good")
