@@ -59,7 +59,7 @@ _LATER = {
 
 
 # A type checker that saw it would take every misspelled name for one of the package's.
-if not TYPE_CHECKING:  # pragma: no branch - it is never true when this runs.
+if not TYPE_CHECKING:  # pragma: no branch - it is never false when this runs.
 
     def __getattr__(name: str) -> object:
         if name not in _LATER:

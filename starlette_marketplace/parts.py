@@ -21,7 +21,7 @@ logger: logging.Logger = logging.getLogger("starlette_marketplace")
 def check_part(name: str, part: object, *methods: str) -> None:
     """Raise a TypeError if `part` cannot be what the Protocol asks for."""
     if type(part).__module__.partition(".")[0] in ("redis", "valkey"):
-        # Its methods have the names of ours, and do something else.
+        # Its methods have the same names as those of the Protocol, and do something else.
         raise TypeError(f"{name} is a Redis client. Give starlette_marketplace.registration.redis.RedisCache(client).")
     if isinstance(part, type):
         raise TypeError(f"{name} is the class {part.__name__}. Give an instance of it.")
